@@ -1,0 +1,1 @@
+"""The command line: words in, data on stdout, talk on stderr."""

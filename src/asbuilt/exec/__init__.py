@@ -1,0 +1,1 @@
+"""The only door to the operating system: commands as values, one runner, one identity."""

@@ -1,0 +1,1 @@
+"""What the spec means: immutable nodes and edges. Everything else is a view of it."""

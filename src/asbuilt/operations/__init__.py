@@ -1,0 +1,1 @@
+"""Runbooks as code: what the verbs do."""

@@ -1,0 +1,104 @@
+"""The place where an architecture is realized, as data: addresses, ports, folders, programs, secrets.
+
+A target fills it in; engines read it while they render. Nothing in it acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping  # noqa: TC003
+from dataclasses import dataclass, field
+from pathlib import Path  # noqa: TC003
+
+from asbuilt.values.secret import Secret  # noqa: TC001
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The programs of one engine, as found on this machine.
+
+    Args:
+        engine: registry name, like `postgresql`.
+        version: as the program itself says, like `16.14`.
+        source: `spec`, `system` or `wheel`.
+        why: one line for `doctor`: why this one was taken.
+        programs: absolute path by name, like `{"postgres": "/.../bin/postgres"}`.
+        env: variables the programs need (library paths).
+    """
+
+    engine: str
+    version: str
+    source: str
+    why: str
+    programs: Mapping[str, str]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An immutable build of the app and its configuration.
+
+    Args:
+        id: `r1`, `r2`, ... within an environment.
+        artifact: content address of the build.
+        folder: absolute path of the unpacked build, read-only while it runs.
+        path: directories put before PATH (the virtual environment's bin, node_modules/.bin).
+        env: variables the build needs at run time (VIRTUAL_ENV, PYTHONDONTWRITEBYTECODE, NODE_ENV).
+    """
+
+    id: str
+    artifact: str
+    folder: str
+    path: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where users come in: the public address and ports of the environment."""
+
+    address: str
+    https_port: int | None
+    http_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything an engine needs to know of the place.
+
+    Args:
+        root: the environment's own folder (state, data, logs); only its owner can enter it.
+        project: the folder of asbuilt.yaml.
+        addresses: IP address of each node.
+        ports: port of each service by name: `postgresql`, `patroni`, `redis`, `sentinel`, `etcd`,
+            `etcd-peer`, `etcd-metrics`, `s3`, `seaweedfs-master`, `seaweedfs-volume`, `seaweedfs-filer`,
+            `route-primary`, `route-replica`, `route-cache`, `haproxy-stats`, and `NODE` for each app
+            instance's own port. Standard ports unless another program holds them.
+        entry: the public way in.
+        tools: programs by engine name.
+        secret: makes (first time) or returns a generated secret by name, like `database.app`.
+        release: what the app nodes run; None while there is none.
+        app_secrets: resolved `secrets:` of the spec.
+        cpus: cores of this machine.
+        memory: bytes of memory of this machine.
+    """
+
+    root: Path
+    project: Path
+    addresses: Mapping[str, str]
+    ports: Mapping[str, int]
+    entry: Entry
+    tools: Mapping[str, Tools]
+    secret: Callable[[str], Secret]
+    release: Release | None
+    app_secrets: Mapping[str, Secret]
+    cpus: int
+    memory: int
+
+    def node_dir(self, node: str) -> Path:
+        """The folder of one node: `data/`, `conf/`, `tmp/`, `home/` live below it."""
+        return self.root / "nodes" / node
+
+    @property
+    def authority_dir(self) -> Path:
+        """Folder of the environment's certificates: `ca.crt`, `NAME.crt`, `NAME.key`, `NAME.pem`."""
+        return self.root / "certificates"

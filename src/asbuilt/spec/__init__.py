@@ -1,0 +1,1 @@
+"""What the owner writes: `schema` (the manual), `presets` (the document's numbers), `load`, `infer`."""
