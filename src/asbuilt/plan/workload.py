@@ -49,7 +49,7 @@ class Exchange:
     """One question over TCP: connect, send, read until `expect` is found or the deadline passes.
 
     Args:
-        host: address.
+        host: address, or `unix:` and the absolute path of a stream socket (then `port` is 0).
         port: port.
         send: bytes to send after connecting; may be empty. Never logged: it may hold a password.
         expect: regular expression searched in what was read so far (bytes, DOTALL); empty means that a
@@ -183,7 +183,6 @@ class Workload:
     after_fence: Exchange | None = None
     pid_file: str | None = None
     reload: Exchange | None = None
-    reload_socket: str | None = None
     stop: Stop = Stop()
     limits: Limits = Limits()
     address: str = ""
