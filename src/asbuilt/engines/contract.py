@@ -21,8 +21,11 @@ class Realization:
 
 
 class Engine(Protocol):
-    """One engine. `engine.py` of its folder holds the class, `config.py` the pure rendering, `admin.py` talks
-    to the running engine."""
+    """One engine.
+
+    `engine.py` of its folder holds the class, `config.py` the pure rendering, `admin.py` talks to the running
+    engine.
+    """
 
     @property
     def name(self) -> str:
@@ -35,9 +38,12 @@ class Engine(Protocol):
         ...
 
     def find(self, architecture: Architecture, runner: Runner) -> Tools:
-        """The programs on this machine: the spec's path, the system's package when its major version is the
-        wanted one, the wheel. Raises AsbuiltError (code ENGINE-001 missing, ENGINE-002 wrong version) that
-        names the one command that helps."""
+        """The programs on this machine.
+
+        In this order: the spec's path, the system's package when its major version is the wanted one, the
+        wheel. Raises AsbuiltError (code ENGINE-001 missing, ENGINE-002 wrong version) that names the one
+        command that helps.
+        """
         ...
 
     def realize(self, architecture: Architecture, site: Site, runner: Runner) -> Realization:

@@ -66,17 +66,28 @@ class Runner:
         program = command.argv[0].rsplit("/", 1)[-1]
         try:
             done = subprocess.run(
-                argv, env=env, cwd=command.cwd, input=command.stdin or "", text=True, errors="replace",
-                capture_output=True, timeout=command.timeout, check=False,
+                argv,
+                env=env,
+                cwd=command.cwd,
+                input=command.stdin or "",
+                text=True,
+                errors="replace",
+                capture_output=True,
+                timeout=command.timeout,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise AsbuiltError(
-                "EXEC-002", f"{program} did not end within {command.timeout:g} s", where=" ".join(command.argv),
+                "EXEC-002",
+                f"{program} did not end within {command.timeout:g} s",
+                where=" ".join(command.argv),
                 hint="the machine may be very busy; run the command again",
             ) from None
         except OSError as error:
             raise AsbuiltError(
-                "EXEC-001", f"cannot start {program}: {error.strerror}", where=command.argv[0],
+                "EXEC-001",
+                f"cannot start {program}: {error.strerror}",
+                where=command.argv[0],
                 hint="asbuilt doctor says what is missing",
             ) from None
         secrets = tuple(secret for _, secret in command.secret_env)
@@ -90,7 +101,9 @@ class Runner:
             secrets = tuple(secret for _, secret in command.secret_env)
             said = (mask(result.stdout, secrets) + "\n" + result.stderr).strip().splitlines()
             raise AsbuiltError(
-                "EXEC-003", f"{program} failed with status {result.status}", where=" ".join(command.argv),
+                "EXEC-003",
+                f"{program} failed with status {result.status}",
+                where=" ".join(command.argv),
                 evidence=tuple(line for line in said if line.strip())[-_EVIDENCE_LINES:],
             )
         return result

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from asbuilt.spec.schema import Environment  # noqa: TC001 - part of the public dataclass
-from asbuilt.values.units import Size  # noqa: TC001
+from asbuilt.spec.schema import Environment
+from asbuilt.values.units import Size
 
 
 class Kind(StrEnum):

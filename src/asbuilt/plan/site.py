@@ -5,11 +5,11 @@ A target fills it in; engines read it while they render. Nothing in it acts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping  # noqa: TC003
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path  # noqa: TC003
+from pathlib import Path
 
-from asbuilt.values.secret import Secret  # noqa: TC001
+from asbuilt.values.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable  # noqa: TC003 - part of a public dataclass
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,13 +68,28 @@ class Exchange:
     shown: str = ""
 
 
-def render_http_get(host: str, port: int, path: str, *, expect_status: str = "[23]..", timeout: float = 2.0,
-                    headers: tuple[tuple[str, str], ...] = ()) -> Exchange:
+def render_http_get(
+    host: str,
+    port: int,
+    path: str,
+    *,
+    expect_status: str = "[23]..",
+    timeout: float = 2.0,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Exchange:
     """An exchange that GETs `path` and wants a status that matches `expect_status`."""
-    lines = [f"GET {path} HTTP/1.0", f"Host: {host}:{port}", "User-Agent: asbuilt",
-             *(f"{name}: {value}" for name, value in headers)]
+    lines = [
+        f"GET {path} HTTP/1.0",
+        f"Host: {host}:{port}",
+        "User-Agent: asbuilt",
+        *(f"{name}: {value}" for name, value in headers),
+    ]
     return Exchange(
-        host, port, ("\r\n".join(lines) + "\r\n\r\n").encode(), rf"^HTTP/1\.[01] {expect_status}", timeout,
+        host,
+        port,
+        ("\r\n".join(lines) + "\r\n\r\n").encode(),
+        rf"^HTTP/1\.[01] {expect_status}",
+        timeout,
         shown=f"GET http://{host}:{port}{path}",
     )
 
@@ -97,7 +112,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class RoleProbe:
-    """How to know what a database or cache node is now: `primary` holds when the exchange's `expect` matches."""
+    """How to know what a database or cache node is now: the primary answers `primary` as expected."""
 
     primary: Exchange
 
@@ -106,7 +121,8 @@ class RoleProbe:
 class Listen:
     """A port that must be this workload's own: proven free before the start, proven owned after it.
 
-    `wildcard_ok`: the process may bind 0.0.0.0 or :: instead (apps that ignore $HOST)."""
+    `wildcard_ok`: the process may bind 0.0.0.0 or :: instead (apps that ignore $HOST).
+    """
 
     host: str
     port: int
@@ -255,20 +271,22 @@ def _exchange(raw: dict[str, Any] | None) -> Exchange | None:
 def from_json(raw: dict[str, Any]) -> Workload:
     """The inverse of `to_json`."""
     role = _exchange(raw["role"]["primary"]) if raw["role"] else None
-    return Workload(**{
-        **raw,
-        "argv": tuple(raw["argv"]),
-        "env": tuple((k, v) for k, v in raw["env"]),
-        "secret_env": tuple((k, Secret(v)) for k, v in raw["secret_env"]),
-        "directories": tuple(raw["directories"]),
-        "files": tuple(ConfigFile(**f) for f in raw["files"]),
-        "listens": tuple(Listen(**one) for one in raw["listens"]),
-        "needs": tuple(raw["needs"]),
-        "before_start": tuple(raw["before_start"]),
-        "ready": Probe(**{**raw["ready"], "exchange": _exchange(raw["ready"]["exchange"])}),
-        "role": RoleProbe(role) if role else None,
-        "after_fence": _exchange(raw["after_fence"]),
-        "reload": _exchange(raw["reload"]),
-        "stop": Stop(**raw["stop"]),
-        "limits": Limits(**raw["limits"]),
-    })
+    return Workload(
+        **{
+            **raw,
+            "argv": tuple(raw["argv"]),
+            "env": tuple((k, v) for k, v in raw["env"]),
+            "secret_env": tuple((k, Secret(v)) for k, v in raw["secret_env"]),
+            "directories": tuple(raw["directories"]),
+            "files": tuple(ConfigFile(**f) for f in raw["files"]),
+            "listens": tuple(Listen(**one) for one in raw["listens"]),
+            "needs": tuple(raw["needs"]),
+            "before_start": tuple(raw["before_start"]),
+            "ready": Probe(**{**raw["ready"], "exchange": _exchange(raw["ready"]["exchange"])}),
+            "role": RoleProbe(role) if role else None,
+            "after_fence": _exchange(raw["after_fence"]),
+            "reload": _exchange(raw["reload"]),
+            "stop": Stop(**raw["stop"]),
+            "limits": Limits(**raw["limits"]),
+        }
+    )

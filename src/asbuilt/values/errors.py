@@ -102,7 +102,10 @@ class Problem:
 
     def render(self) -> str:
         """The problem as text for a person."""
-        lines = [f"error[{self.code}] {self.path + ': ' if self.path else ''}{self.what}", f"  at {self.place}"]
+        lines = [
+            f"error[{self.code}] {self.path + ': ' if self.path else ''}{self.what}",
+            f"  at {self.place}",
+        ]
         if self.hint:
             lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)
