@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from asbuilt.plan.workload import Setup, Workload
+
 if TYPE_CHECKING:
     from asbuilt.exec.runner import Runner
     from asbuilt.graph.model import Architecture, Kind
     from asbuilt.plan.site import Site, Tools
-    from asbuilt.plan.workload import Setup, Workload
 
 
 @dataclass(frozen=True, slots=True)

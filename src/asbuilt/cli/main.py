@@ -1,0 +1,169 @@
+"""The way in: parse the words, run the verb, turn every error into one shape and one exit status.
+
+Nothing heavy is imported here: `asbuilt --help` and `asbuilt status` must answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from asbuilt import __version__
+from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, AsbuiltError, UsageError
+
+VERBS: Final[dict[str, tuple[str, str]]] = {
+    # verb: (module with `run(arguments) -> exit status`, what it does)
+    "init": ("asbuilt.cli.spec_verbs", "write a commented asbuilt.yaml for the app in this folder"),
+    "check": ("asbuilt.cli.spec_verbs", "validate the spec: all problems at once"),
+    "plan": ("asbuilt.cli.change_verbs", "show what `up` would change; nothing is touched; exit 2 if there are changes"),
+    "up": ("asbuilt.cli.change_verbs", "realize the environment and run the app; idempotent"),
+    "down": ("asbuilt.cli.change_verbs", "stop the environment; keeps the data"),
+    "status": ("asbuilt.cli.status_verb", "nodes with role, health, address and release"),
+    "releases": ("asbuilt.cli.look_verbs", "list the releases"),
+    "logs": ("asbuilt.cli.logs_verb", "the logs of all nodes in one stream"),
+    "connect": ("asbuilt.cli.connect_verb", "psql, redis, shell or an app server, through the right door"),
+    "diagram": ("asbuilt.cli.look_verbs", "draw the architecture; --live colours by health"),
+    "open": ("asbuilt.cli.look_verbs", "print the address of the app"),
+    "doctor": ("asbuilt.cli.doctor_verb", "engines found, versions, limits, what is missing and what fixes it"),
+    "completion": ("asbuilt.cli.completion", "print the completion script for bash, zsh or fish"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong words in the program's own error shape."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError("CLI-001", message, hint=f"{self.prog} --help shows the words that are understood")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="asbuilt",
+        description="Run and operate a complete production deployment architecture from one file.",
+        epilog="Exit status: 0 done, 1 failed, 2 usage or spec error (plan: there are changes), 3 refused by a "
+        "safety rule, 4 stopped part-way and resumable, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"asbuilt {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="data for programs on stdout")
+    shared.add_argument("-f", "--file", default=None, metavar="PATH", help="the spec (default: ./asbuilt.yaml)")
+    made = {name: verbs.add_parser(name, help=text, description=text, parents=[shared]) for name, (_, text) in VERBS.items()}
+    for name in ("check", "plan", "up", "down", "status", "releases", "diagram", "open", "doctor"):
+        made[name].add_argument("environment", nargs="?", metavar="ENV", help="may be left out when there is only one")
+    _add_change_options(made)
+    _add_look_options(made)
+    return parser
+
+
+def _add_change_options(made: dict[str, argparse.ArgumentParser]) -> None:
+    made["init"].add_argument("--force", action="store_true", help="replace an asbuilt.yaml that is there")
+    made["init"].add_argument("--dry-run", action="store_true", help="print it, write nothing")
+    for name in ("up", "down"):
+        made[name].add_argument("--dry-run", action="store_true", help="show the steps, touch nothing")
+        made[name].add_argument(
+            "--confirm", metavar="ENV", help="the environment's name, to allow steps that take data away"
+        )
+    made["down"].add_argument("--delete-data", action="store_true", help="delete everything the environment stored")
+
+
+def _add_look_options(made: dict[str, argparse.ArgumentParser]) -> None:
+    made["status"].add_argument("--watch", action="store_true", help="again every second until Ctrl-C")
+    made["diagram"].add_argument("--format", choices=("mermaid", "svg"), default="mermaid")
+    made["diagram"].add_argument("--live", action="store_true", help="colour by health")
+    made["diagram"].add_argument("-o", "--output", metavar="PATH", help="write to a file")
+    logs = made["logs"]
+    logs.add_argument("environment", nargs="?", metavar="ENV")
+    logs.add_argument("--follow", action="store_true", help="go on with new lines until Ctrl-C")
+    logs.add_argument("--since", metavar="TIME", help="a duration like 5m, or a UTC time like 2026-01-31T12:00:00Z")
+    logs.add_argument("--node", action="append", metavar="NODE", help="only this node; may be repeated")
+    logs.add_argument("--grep", metavar="REGEX", help="only lines that match")
+    logs.add_argument("-n", "--lines", type=int, default=200, metavar="N", help="at most the last N lines (200)")
+    connect = made["connect"]
+    connect.add_argument("words", nargs="+", metavar="[ENV] DOOR", help="psql, redis, shell or a node like app-1")
+    connect.add_argument("--admin", action="store_true", help="psql: as the superuser instead of the app")
+    connect.add_argument("--replica", action="store_true", help="psql: a replica instead of the primary")
+    made["completion"].add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status."""
+    given = list(sys.argv[1:] if words is None else words)
+    sys.exit(run(given))
+
+
+def run(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    as_json = "--json" in words
+    passed: list[str] = []
+    if "--" in words:
+        at = words.index("--")
+        words, passed = words[:at], words[at + 1 :]
+    try:
+        parser = build_parser()
+        arguments = parser.parse_args(words)
+        if arguments.verb is None:
+            parser.print_help()
+            return EXIT_DONE
+        arguments.passed = passed
+        module = importlib.import_module(VERBS[arguments.verb][0])
+        status: int = module.run(arguments)
+        sys.stdout.flush()
+    except AsbuiltError as error:
+        _tell_error(error, as_json=as_json)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("\ninterrupted: what is done stays, the same command goes on from here", file=sys.stderr)
+        sys.stderr.flush()
+        # Steps may still be under way in threads; they are idempotent and must not hold the terminal.
+        os._exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader went away (`| head`): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except OSError as error:
+        _tell_error(_translate(error), as_json=as_json)
+        return EXIT_FAILED
+    except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
+        return _tell_bug(error, as_json=as_json)
+    return status
+
+
+def _translate(error: OSError) -> AsbuiltError:
+    return AsbuiltError(
+        "OS-001",
+        f"the system refused: {error.strerror or error}",
+        where=str(error.filename or ""),
+        hint="check space and permissions there; asbuilt doctor says more",
+    )
+
+
+def _tell_bug(error: Exception, *, as_json: bool) -> int:
+    if os.environ.get("ASBUILT_DEBUG"):
+        raise error
+    _tell_error(
+        AsbuiltError(
+            "BUG-001",
+            f"asbuilt itself failed: {type(error).__name__}: {error}",
+            hint="nothing recorded is lost; run it again with ASBUILT_DEBUG=1 and report what it prints",
+        ),
+        as_json=as_json,
+    )
+    return EXIT_FAILED
+
+
+def _tell_error(error: AsbuiltError, *, as_json: bool) -> None:
+    if as_json:
+        import json  # noqa: PLC0415 - only when asked for: start-up time
+
+        print(json.dumps({"schema": 1, "error": error.to_json()}, indent=1))
+    print(error.render(), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The composition root: which folder, which environment, whose state. Light, so that `status` is instant."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from asbuilt.values.errors import RefusedError, UsageError
+
+SPEC_FILE = "asbuilt.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One environment of one project on this machine.
+
+    Args:
+        file: the spec.
+        name: name of the system.
+        environment: name of the environment.
+        home: folder of all state of this user.
+    """
+
+    file: Path
+    name: str
+    environment: str
+    home: Path
+
+    @property
+    def project(self) -> Path:
+        """Folder of the spec."""
+        return self.file.absolute().parent
+
+    @property
+    def root(self) -> Path:
+        """Folder of everything this environment stores."""
+        return self.home / self.name / self.environment
+
+
+def find_home() -> Path:
+    """Where state lives: $ASBUILT_HOME, /var/lib/asbuilt for root, else the user's data folder."""
+    given = os.environ.get("ASBUILT_HOME")
+    if given:
+        return Path(given).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/asbuilt")
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "asbuilt"
+
+
+def find_spec(given: str | None) -> Path:
+    """The spec's path: as given, else asbuilt.yaml here. It need not exist."""
+    return Path(given) if given else Path(SPEC_FILE)
+
+
+def choose_stage(file: Path, environment: str | None) -> Stage:
+    """The environment a command is about. Raises UsageError CLI-002 when it is unclear or unknown."""
+    from asbuilt.spec.names import read_names  # noqa: PLC0415 - YAML costs time that `--help` must not pay
+
+    name, environments = read_names(file)
+    if environment is None:
+        if len(environments) != 1:
+            raise UsageError(
+                "CLI-002",
+                f"which environment? {file.name} has {', '.join(environments) or 'none'}",
+                hint="name one after the verb, like: asbuilt up production",
+            )
+        environment = environments[0]
+    if environment not in environments:
+        raise UsageError(
+            "CLI-003",
+            f"no environment {environment!r} in {file.name}",
+            where=str(file),
+            hint=f"it has {', '.join(environments) or 'none'}",
+        )
+    return Stage(file, name, environment, find_home())
+
+
+def refuse_foreign(stage: Stage) -> None:
+    """Raises RefusedError STATE-001 when the environment's state belongs to another folder's spec."""
+    owner_file = stage.root / "project"
+    try:
+        owner = Path(owner_file.read_text().strip())
+    except FileNotFoundError:
+        return
+    if owner != stage.project and (owner / SPEC_FILE).exists():
+        raise RefusedError(
+            "STATE-001",
+            f"the environment {stage.name}/{stage.environment} belongs to the project in {owner}",
+            where=str(stage.root),
+            hint="give one of the two projects another name, or use another ASBUILT_HOME",
+        )

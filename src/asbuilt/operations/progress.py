@@ -1,0 +1,30 @@
+"""What a long operation tells while it runs. Every wait names the thing it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing worth telling.
+
+    Args:
+        kind: `note` (a fact about the whole), `started`, `waiting`, `done` or `failed` (a step).
+        subject: the node, workload or setup; empty for a note.
+        text: words for people.
+        seconds: how long the step has taken so far.
+    """
+
+    kind: str
+    subject: str
+    text: str
+    seconds: float = 0.0
+
+
+Tell = Callable[[Event], None]
+
+
+def silent(_: Event) -> None:
+    """Tells nobody."""

@@ -1,0 +1,67 @@
+"""Generated secrets of one environment: made once, kept in one private file, never shown.
+
+Invariant: a secret that was handed out is on disk before anyone can use it, so that no engine is ever started
+with a password that a crash could lose.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from pathlib import Path
+
+from asbuilt.values.errors import AsbuiltError
+from asbuilt.values.secret import Secret
+
+_BYTES = 24
+
+
+class Vault:
+    """The secrets in `path` (mode 0600). With `path` None they live in memory only, for a plan that touches nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._values: dict[str, str] = _read(path) if path is not None else {}
+
+    def secret(self, name: str) -> Secret:
+        """The secret of that name, made now if there is none. Letters and digits only: safe in a URL."""
+        with self._lock:
+            if name not in self._values:
+                self._values[name] = secrets.token_hex(_BYTES)
+                if self._path is not None:
+                    _write(self._path, self._values)
+            return Secret(self._values[name])
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        raw = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise AsbuiltError(
+            "VAULT-001",
+            "the file of generated passwords is damaged",
+            where=str(path),
+            hint="restore it from a backup; without it the engines' passwords are lost",
+        ) from None
+    return {str(name): str(value) for name, value in raw.items()}
+
+
+def _write(path: Path, values: dict[str, str]) -> None:
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(values, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise AsbuiltError(
+            "VAULT-002", f"cannot write the file of generated passwords: {error.strerror}", where=str(path),
+            hint="free some space or fix the folder's permissions, then run the command again",
+        ) from None
