@@ -93,7 +93,19 @@ class Node:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """One arrow: `source` may open connections to `target` on `port` (the engine's standard port)."""
+    """One permission: `source` may open connections to `target`.
+
+    A replica opens the connection to the member it follows, so a `replicate` edge points against the data.
+
+    Args:
+        source: id of the node that connects.
+        target: id of the node that listens.
+        port: the standard port of the service.
+        protocol: what is spoken.
+        purpose: why.
+        label: words for people; empty when the purpose says enough.
+        service: name of the service in `graph.services` and of its real port in `Site.ports`.
+    """
 
     source: str
     target: str
@@ -101,6 +113,7 @@ class Edge:
     protocol: str
     purpose: Purpose
     label: str = ""
+    service: str = ""
 
 
 @dataclass(frozen=True)

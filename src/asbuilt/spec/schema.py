@@ -79,7 +79,9 @@ HostName = Annotated[
         max_length=253, pattern=r"^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
     ),
 ]
-RelativePath = Annotated[str, Field(max_length=1024, pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[^\x00-\x1f\x7f]+$")]
+_PART = r"(\.|\.?[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*|\.\.[^/\x00-\x1f\x7f]+)"
+"""A name in a path that is not `..`, written without look-ahead: the schema's expressions have none."""
+RelativePath = Annotated[str, Field(max_length=1024, pattern=rf"^{_PART}(/+{_PART})*/*$")]
 """A path inside the project: not absolute and without `..`."""
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Variable = Annotated[str, Field(pattern=VARIABLE_PATTERN)]
