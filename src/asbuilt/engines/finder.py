@@ -60,13 +60,14 @@ def from_spec(
     return (Candidate("spec", folder, label=f"engines path {folder}", **rest),)
 
 
-def system_folder(program: str) -> Path | None:
+def system_folder(program: str, first: Sequence[str] = ()) -> Path | None:
     """Folder of `program` on PATH or in the usual system folders, leaving out this Python's own bin folder.
 
-    The latter holds small Python starters of wheels, which would hide what they start.
+    The latter holds small Python starters of wheels, which would hide what they start. `first` is
+    searched before all others.
     """
     own = {Path(sys.prefix, "bin"), Path(sys.executable).parent}
-    folders = [*os.environ.get("PATH", os.defpath).split(os.pathsep), *_MORE_FOLDERS]
+    folders = [*first, *os.environ.get("PATH", os.defpath).split(os.pathsep), *_MORE_FOLDERS]
     for name in dict.fromkeys(folders):
         folder = Path(name)
         if name and folder.is_absolute() and folder not in own and _is_program(folder / program):

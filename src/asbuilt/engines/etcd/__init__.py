@@ -1,0 +1,1 @@
+"""etcd: the consensus store in which the database's members agree who leads."""

@@ -1,0 +1,1 @@
+"""PostgreSQL under Patroni; without replicas, PostgreSQL alone."""

@@ -1,0 +1,253 @@
+"""Talks to the running database: who leads, is it writable, switch over, how a person connects.
+
+Invariant: passwords travel by environment or inside the SCRAM exchange, never by argv or URL of a message.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from asbuilt.engines.postgresql.config import APP, MONITOR, REST_USER, SUPERUSER
+from asbuilt.graph.model import Kind
+from asbuilt.values.errors import AsbuiltError, RefusedError
+from asbuilt.plan.site import Site
+from asbuilt.values.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asbuilt.graph.model import Architecture
+
+_OK = 200
+_POLL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One database node as Patroni sees it.
+
+    Args:
+        node: its id.
+        role: `leader`, `sync_standby` or `replica`.
+        state: `running`, `streaming`, `stopped`, ... in Patroni's words.
+        timeline: of its data, None while unknown.
+        lag: bytes it has not replayed, None while unknown or for the leader.
+    """
+
+    node: str
+    role: str
+    state: str
+    timeline: int | None
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a client program needs. `argv` has no password, `secret_env` has."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    secret_env: tuple[tuple[str, Secret], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAdmin:
+    """Everything that can be asked of one environment's database."""
+
+    site: Site
+    nodes: tuple[str, ...]
+
+    @property
+    def replicated(self) -> bool:
+        """Whether Patroni runs it."""
+        return len(self.nodes) > 1
+
+    def members(self, *, timeout: float = 2.0) -> tuple[Member, ...]:
+        """The members, from the first node that answers. Raises AsbuiltError DATABASE-010 when none does."""
+        if not self.replicated:
+            return (Member(self.nodes[0], "leader", "running", None, None),)
+        for node in self.nodes:
+            answer = self._rest(node, "GET", "/cluster", timeout=timeout)
+            if answer is not None and answer[0] == _OK:
+                return parse_members(answer[1])
+        raise AsbuiltError(
+            "DATABASE-010",
+            "no database node tells who leads",
+            where=", ".join(self.nodes),
+            hint="asbuilt status shows what runs",
+        )
+
+    def leader(self, *, timeout: float = 2.0) -> str | None:
+        """The node that is the primary now, None while there is none."""
+        for node in self.nodes:
+            if not self.replicated:
+                return node
+            answer = self._rest(node, "GET", "/primary", timeout=timeout)
+            if answer is not None and answer[0] == _OK:
+                return node
+        return None
+
+    def protected(self) -> bool:
+        """Whether a primary takes writes and, where there are replicas, one of them confirms every commit."""
+        node = self.leader(timeout=1.0)
+        if node is None:
+            return False
+        try:
+            with self._connect(node, MONITOR, "postgres") as connection:
+                row = connection.execute(
+                    "select not pg_is_in_recovery(),"
+                    " (select count(*) from pg_stat_replication where sync_state in ('sync', 'quorum'))"
+                ).fetchone()
+        except psycopg.Error:
+            return False
+        return row is not None and bool(row[0]) and (not self.replicated or row[1] > 0)
+
+    def wait_protected(self, within: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Wait until `protected`. Raises AsbuiltError DATABASE-011 after `within` seconds."""
+        deadline = time.monotonic() + within
+        while not self.protected():
+            if time.monotonic() > deadline:
+                raise AsbuiltError(
+                    "DATABASE-011",
+                    f"the database had no primary with a synchronous replica within {within:g} s",
+                    evidence=self._told(),
+                    hint="asbuilt logs --node db-1 says what it waits for",
+                )
+            sleep(_POLL)
+
+    def switch_over(self, candidate: str | None = None, *, within: float = 60.0) -> str:
+        """Planned change of the primary, without losing a commit. Returns the new primary.
+
+        Args:
+            candidate: who shall lead; by default the synchronous standby.
+            within: seconds it may take.
+
+        Raises:
+            RefusedError: DATABASE-012 when Patroni refuses, with its own words.
+        """
+        leader = self.leader()
+        if leader is None or not self.replicated:
+            raise RefusedError(
+                "DATABASE-012",
+                "there is no primary to switch from"
+                if self.replicated
+                else "there is no replica to switch to",
+                hint="asbuilt status shows the nodes and their roles",
+            )
+        if candidate == leader:
+            return leader
+        body = {"leader": leader, **({"candidate": candidate} if candidate else {})}
+        answer = self._rest(leader, "POST", "/switchover", body, timeout=within)
+        if answer is None or answer[0] != _OK:
+            raise RefusedError(
+                "DATABASE-012",
+                f"the primary {leader} was not switched over",
+                where=candidate or "",
+                evidence=(answer[1].strip() if answer else "no answer",),
+                hint="asbuilt status shows which replica is synchronous; only that one loses nothing",
+            )
+        deadline = time.monotonic() + within
+        while (now := self.leader(timeout=1.0)) in {None, leader}:
+            if time.monotonic() > deadline:
+                raise AsbuiltError("DATABASE-013", f"no new primary within {within:g} s", where=leader)
+            time.sleep(_POLL)
+        return str(now)
+
+    def connection(self, node: str | None = None, *, superuser: bool = False) -> Connection:
+        """How `psql` reaches `node` (the primary by default) as the app, or as superuser."""
+        target = node or self.leader() or self.nodes[0]
+        role, database = (SUPERUSER, "postgres") if superuser else (APP, APP)
+        tools = self.site.tools["postgresql"]
+        psql = tools.programs.get("psql")
+        if psql is None:
+            raise AsbuiltError(
+                "ENGINE-001",
+                "psql is not installed",
+                where="postgresql",
+                hint="apt install postgresql-client",
+            )
+        return Connection(
+            (
+                psql,
+                "-h",
+                self.site.addresses[target],
+                "-p",
+                str(self.site.ports["postgresql"]),
+                "-U",
+                role,
+                database,
+            ),
+            tuple(sorted(tools.env.items())),
+            (("PGPASSWORD", self.site.secret(f"database.{'superuser' if superuser else 'app'}")),),
+        )
+
+    def _connect(self, node: str, role: str, database: str) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            host=self.site.addresses[node],
+            port=self.site.ports["postgresql"],
+            user=role,
+            password=self.site.secret(f"database.{role}").reveal(),
+            dbname=database,
+            connect_timeout=2,
+            sslmode="disable",
+            application_name="asbuilt",
+            options="-c statement_timeout=2000",
+            autocommit=True,
+        )
+
+    def _rest(
+        self, node: str, method: str, path: str, body: dict[str, str] | None = None, *, timeout: float
+    ) -> tuple[int, str] | None:
+        line = http.client.HTTPConnection(
+            self.site.addresses[node], self.site.ports["patroni"], timeout=timeout
+        )
+        headers = {}
+        if body is not None:
+            login = f"{REST_USER}:{self.site.secret('patroni.rest').reveal()}"
+            headers = {
+                "Authorization": "Basic " + base64.b64encode(login.encode()).decode(),
+                "Content-Type": "application/json",
+            }
+        try:
+            line.request(method, path, json.dumps(body) if body is not None else None, headers)
+            answer = line.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            line.close()
+
+    def _told(self) -> tuple[str, ...]:
+        try:
+            return tuple(f"{one.node}: {one.role}, {one.state}" for one in self.members(timeout=1.0))
+        except AsbuiltError as error:
+            return (error.what,)
+
+
+def open_admin(architecture: Architecture, site: Site) -> DatabaseAdmin:
+    """The admin of an environment's database."""
+    return DatabaseAdmin(site, tuple(node.id for node in architecture.of(Kind.DATABASE)))
+
+
+def parse_members(said: str) -> tuple[Member, ...]:
+    """What Patroni's GET /cluster says, sorted by node."""
+    found: list[Member] = []
+    for one in json.loads(said).get("members", []):
+        lag = one.get("lag")
+        found.append(
+            Member(
+                str(one.get("name")),
+                str(one.get("role")),
+                str(one.get("state")),
+                one.get("timeline"),
+                lag if isinstance(lag, int) else None,
+            )
+        )
+    return tuple(sorted(found, key=lambda member: member.node))
