@@ -208,17 +208,22 @@ class Workload:
 
     @property
     def digest(self) -> str:
-        """Changes when anything the process was given changes (order of `needs` aside)."""
-        return _digest(to_json(self))
+        """Changes when anything the process was given changes.
+
+        `needs` is about the order of starting and is not given to it: a balancer that needs one more app
+        server is not another process for that.
+        """
+        return _digest(to_json(self), "needs")
 
     @property
     def process_digest(self) -> str:
         """Like `digest` without the files: equal when a reload is enough."""
-        return _digest({k: v for k, v in to_json(self).items() if k != "files"})
+        return _digest(to_json(self), "needs", "files")
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+def _digest(fields: dict[str, Any], *without: str) -> str:
+    given = {name: value for name, value in fields.items() if name not in without}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
