@@ -39,7 +39,9 @@ def parse_closing_line(line: str) -> dict[str, int]:
     """The counts in pytest's last line; an error counts as a failure."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for number, word in _COUNT.findall(line):
-        key = {"error": "failed", "errors": "failed", "xfailed": "passed", "xpassed": "failed"}.get(word, word)
+        key = {"error": "failed", "errors": "failed", "xfailed": "passed", "xpassed": "failed"}.get(
+            word, word
+        )
         counts[key] += int(number)
     return counts
 
@@ -48,7 +50,9 @@ def run_suite(name: str, extra: list[str]) -> tuple[int, dict[str, int]]:
     """Run one suite with its output going through; returns its exit status and counts."""
     argv = [sys.executable, "-m", "pytest", *SUITES[name], *extra]
     last = ""
-    with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as pytest:
+    with subprocess.Popen(
+        argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as pytest:
         if pytest.stdout is None:  # pragma: no cover - asked for above
             raise AssertionError
         for line in pytest.stdout:
