@@ -163,5 +163,5 @@ class Releases:
             *values,
         )
         return tuple(
-            ReleaseRecord(*head, json.loads(detail), ReleaseState(state)) for *head, detail, state in found
+            ReleaseRecord(*(*head, json.loads(detail), ReleaseState(state))) for *head, detail, state in found
         )

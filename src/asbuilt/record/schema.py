@@ -10,6 +10,9 @@ from typing import Final
 VERSION: Final = 1
 """PRAGMA user_version of the file."""
 
+APPLICATION: Final = 0x61736274
+"""PRAGMA application_id of the file ("asbt"): tells a journal from a database of another program."""
+
 COLUMNS: Final = {
     "operations": ("id", "epoch", "verb", "owner", "started", "ended", "outcome", "plan", "error"),
     "steps": ("operation", "step", "intent_at", "done_at", "outcome", "detail"),
