@@ -3,39 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-from asbuilt.values.errors import RefusedError, UsageError
+from asbuilt.values.errors import UsageError
+from asbuilt.values.stage import Stage
 
 SPEC_FILE = "asbuilt.yaml"
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One environment of one project on this machine.
-
-    Args:
-        file: the spec.
-        name: name of the system.
-        environment: name of the environment.
-        home: folder of all state of this user.
-    """
-
-    file: Path
-    name: str
-    environment: str
-    home: Path
-
-    @property
-    def project(self) -> Path:
-        """Folder of the spec."""
-        return self.file.absolute().parent
-
-    @property
-    def root(self) -> Path:
-        """Folder of everything this environment stores."""
-        return self.home / self.name / self.environment
 
 
 def find_home() -> Path:
@@ -75,19 +48,3 @@ def choose_stage(file: Path, environment: str | None) -> Stage:
             hint=f"it has {', '.join(environments) or 'none'}",
         )
     return Stage(file, name, environment, find_home())
-
-
-def refuse_foreign(stage: Stage) -> None:
-    """Raises RefusedError STATE-001 when the environment's state belongs to another folder's spec."""
-    owner_file = stage.root / "project"
-    try:
-        owner = Path(owner_file.read_text().strip())
-    except FileNotFoundError:
-        return
-    if owner != stage.project and (owner / SPEC_FILE).exists():
-        raise RefusedError(
-            "STATE-001",
-            f"the environment {stage.name}/{stage.environment} belongs to the project in {owner}",
-            where=str(stage.root),
-            hint="give one of the two projects another name, or use another ASBUILT_HOME",
-        )

@@ -9,17 +9,22 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TYPE_CHECKING
 
 from asbuilt import __version__
 from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, AsbuiltError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     # verb: (module with `run(arguments) -> exit status`, what it does)
     "init": ("asbuilt.cli.spec_verbs", "write a commented asbuilt.yaml for the app in this folder"),
     "check": ("asbuilt.cli.spec_verbs", "validate the spec: all problems at once"),
-    "plan": ("asbuilt.cli.change_verbs", "show what `up` would change; nothing is touched; exit 2 if there are changes"),
+    "plan": (
+        "asbuilt.cli.change_verbs",
+        "show what `up` would change; nothing is touched; exit 2 if there are changes",
+    ),
     "up": ("asbuilt.cli.change_verbs", "realize the environment and run the app; idempotent"),
     "down": ("asbuilt.cli.change_verbs", "stop the environment; keeps the data"),
     "status": ("asbuilt.cli.status_verb", "nodes with role, health, address and release"),
@@ -28,7 +33,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "connect": ("asbuilt.cli.connect_verb", "psql, redis, shell or an app server, through the right door"),
     "diagram": ("asbuilt.cli.look_verbs", "draw the architecture; --live colours by health"),
     "open": ("asbuilt.cli.look_verbs", "print the address of the app"),
-    "doctor": ("asbuilt.cli.doctor_verb", "engines found, versions, limits, what is missing and what fixes it"),
+    "doctor": (
+        "asbuilt.cli.doctor_verb",
+        "engines found, versions, limits, what is missing and what fixes it",
+    ),
     "completion": ("asbuilt.cli.completion", "print the completion script for bash, zsh or fish"),
 }
 
@@ -52,10 +60,17 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="data for programs on stdout")
-    shared.add_argument("-f", "--file", default=None, metavar="PATH", help="the spec (default: ./asbuilt.yaml)")
-    made = {name: verbs.add_parser(name, help=text, description=text, parents=[shared]) for name, (_, text) in VERBS.items()}
+    shared.add_argument(
+        "-f", "--file", default=None, metavar="PATH", help="the spec (default: ./asbuilt.yaml)"
+    )
+    made = {
+        name: verbs.add_parser(name, help=text, description=text, parents=[shared])
+        for name, (_, text) in VERBS.items()
+    }
     for name in ("check", "plan", "up", "down", "status", "releases", "diagram", "open", "doctor"):
-        made[name].add_argument("environment", nargs="?", metavar="ENV", help="may be left out when there is only one")
+        made[name].add_argument(
+            "environment", nargs="?", metavar="ENV", help="may be left out when there is only one"
+        )
     _add_change_options(made)
     _add_look_options(made)
     return parser
@@ -69,7 +84,9 @@ def _add_change_options(made: dict[str, argparse.ArgumentParser]) -> None:
         made[name].add_argument(
             "--confirm", metavar="ENV", help="the environment's name, to allow steps that take data away"
         )
-    made["down"].add_argument("--delete-data", action="store_true", help="delete everything the environment stored")
+    made["down"].add_argument(
+        "--delete-data", action="store_true", help="delete everything the environment stored"
+    )
 
 
 def _add_look_options(made: dict[str, argparse.ArgumentParser]) -> None:
@@ -80,12 +97,18 @@ def _add_look_options(made: dict[str, argparse.ArgumentParser]) -> None:
     logs = made["logs"]
     logs.add_argument("environment", nargs="?", metavar="ENV")
     logs.add_argument("--follow", action="store_true", help="go on with new lines until Ctrl-C")
-    logs.add_argument("--since", metavar="TIME", help="a duration like 5m, or a UTC time like 2026-01-31T12:00:00Z")
+    logs.add_argument(
+        "--since", metavar="TIME", help="a duration like 5m, or a UTC time like 2026-01-31T12:00:00Z"
+    )
     logs.add_argument("--node", action="append", metavar="NODE", help="only this node; may be repeated")
     logs.add_argument("--grep", metavar="REGEX", help="only lines that match")
-    logs.add_argument("-n", "--lines", type=int, default=200, metavar="N", help="at most the last N lines (200)")
+    logs.add_argument(
+        "-n", "--lines", type=int, default=200, metavar="N", help="at most the last N lines (200)"
+    )
     connect = made["connect"]
-    connect.add_argument("words", nargs="+", metavar="[ENV] DOOR", help="psql, redis, shell or a node like app-1")
+    connect.add_argument(
+        "words", nargs="+", metavar="[ENV] DOOR", help="psql, redis, shell or a node like app-1"
+    )
     connect.add_argument("--admin", action="store_true", help="psql: as the superuser instead of the app")
     connect.add_argument("--replica", action="store_true", help="psql: a replica instead of the primary")
     made["completion"].add_argument("shell", choices=("bash", "zsh", "fish"))

@@ -19,19 +19,20 @@ _BYTES = 24
 
 
 class Vault:
-    """The secrets in `path` (mode 0600). With `path` None they live in memory only, for a plan that touches nothing."""
+    """The secrets in `path` (mode 0600). With `keep` False new ones live in memory only: a look touches nothing."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path, *, keep: bool = True) -> None:
         self._path = path
+        self._keep = keep
         self._lock = threading.Lock()
-        self._values: dict[str, str] = _read(path) if path is not None else {}
+        self._values = _read(path)
 
     def secret(self, name: str) -> Secret:
         """The secret of that name, made now if there is none. Letters and digits only: safe in a URL."""
         with self._lock:
             if name not in self._values:
                 self._values[name] = secrets.token_hex(_BYTES)
-                if self._path is not None:
+                if self._keep:
                     _write(self._path, self._values)
             return Secret(self._values[name])
 
@@ -62,6 +63,8 @@ def _write(path: Path, values: dict[str, str]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise AsbuiltError(
-            "VAULT-002", f"cannot write the file of generated passwords: {error.strerror}", where=str(path),
+            "VAULT-002",
+            f"cannot write the file of generated passwords: {error.strerror}",
+            where=str(path),
             hint="free some space or fix the folder's permissions, then run the command again",
         ) from None

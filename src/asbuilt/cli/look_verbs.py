@@ -1,0 +1,66 @@
+"""`asbuilt releases`, `diagram` and `open`: looking at an environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from asbuilt.cli.output import print_json, render_table, say
+from asbuilt.context import choose_stage, find_spec
+from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asbuilt.values.stage import Stage
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    """Dispatch the verbs."""
+    stage = choose_stage(find_spec(arguments.file), arguments.environment)
+    verbs = {"releases": _releases, "diagram": _diagram, "open": _open}
+    return verbs[arguments.verb](arguments, stage)
+
+
+def _releases(arguments: Namespace, stage: Stage) -> int:
+    from asbuilt.operations.releases import list_releases  # noqa: PLC0415 - only this verb needs it
+
+    rows = list_releases(stage)
+    if arguments.json:
+        print_json({"releases": rows})
+        return EXIT_DONE
+    if not rows:
+        say(f"no release yet; asbuilt up {stage.environment} makes the first")
+        return EXIT_DONE
+    head = ("RELEASE", "STATE", "CREATED", "BY", "COMMIT", "ARTIFACT")
+    names = ("id", "state", "created", "created_by", "git_commit", "artifact")
+    print(render_table(head, [[str(row[name] or "-") for name in names] for row in rows]))
+    return EXIT_DONE
+
+
+def _diagram(arguments: Namespace, stage: Stage) -> int:
+    from asbuilt.operations.diagram import draw  # noqa: PLC0415 - imports the schema, which `open` need not pay
+
+    text = draw(stage, arguments.format, live=arguments.live)
+    if arguments.output:
+        Path(arguments.output).write_text(text)
+        say(f"wrote {arguments.output}")
+    elif arguments.json:
+        print_json({"format": arguments.format, "text": text})
+    else:
+        print(text, end="" if text.endswith("\n") else "\n")
+    return EXIT_DONE
+
+
+def _open(arguments: Namespace, stage: Stage) -> int:
+    from asbuilt.operations.status import read_status  # noqa: PLC0415 - only this verb needs it
+
+    status = read_status(stage)
+    points = status["entrypoints"]
+    if arguments.json:
+        print_json({"entrypoints": points})
+    elif points:
+        print(points.get("https") or points["http"])
+    if not points:
+        say(f"{stage.name} {stage.environment} does not run; asbuilt up {stage.environment} starts it")
+        return EXIT_FAILED
+    return EXIT_DONE

@@ -1,0 +1,70 @@
+"""`asbuilt init` and `asbuilt check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from asbuilt.cli.output import print_json, say
+from asbuilt.context import find_spec
+from asbuilt.spec.infer import infer
+from asbuilt.spec.load import load
+from asbuilt.values.errors import EXIT_DONE, RefusedError, UsageError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    """Dispatch the two verbs."""
+    return _init(arguments) if arguments.verb == "init" else _check(arguments)
+
+
+def _init(arguments: Namespace) -> int:
+    file = find_spec(arguments.file)
+    inferred = infer(Path(file).absolute().parent)
+    if not arguments.dry_run:
+        if file.exists() and not arguments.force:
+            raise RefusedError(
+                "INIT-001",
+                f"{file} is there already",
+                where=str(file),
+                hint="asbuilt init --force replaces it",
+            )
+        file.write_text(inferred.text)
+    if arguments.json:
+        print_json({"file": str(file), "text": inferred.text, "assumptions": list(inferred.assumptions)})
+        return EXIT_DONE
+    if arguments.dry_run:
+        print(inferred.text, end="")
+    for assumption in inferred.assumptions:
+        say(f"assumed: {assumption}")
+    if not arguments.dry_run:
+        say(f"wrote {file}; next: asbuilt up development")
+    return EXIT_DONE
+
+
+def _check(arguments: Namespace) -> int:
+    file = find_spec(arguments.file)
+    loaded = load(file)
+    known = tuple(loaded.spec.environments)
+    if arguments.environment is not None and arguments.environment not in known:
+        raise UsageError(
+            "CLI-003",
+            f"no environment {arguments.environment!r} in {file}",
+            hint=f"it has {', '.join(known)}",
+        )
+    if arguments.json:
+        print_json(
+            {
+                "file": str(file),
+                "name": loaded.spec.name,
+                "environments": list(known),
+                "warnings": list(loaded.warnings),
+            }
+        )
+        return EXIT_DONE
+    print(f"{file}: {loaded.spec.name} is fine, environments {', '.join(known)}")
+    for warning in loaded.warnings:
+        say(f"note: {warning}")
+    return EXIT_DONE

@@ -1,0 +1,129 @@
+"""What each kind of step does on the local target: the doing half of the plan.
+
+Invariant: every act is idempotent. A step may have run already, in full or in part, before a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from asbuilt.engines.haproxy import admin as balancer
+from asbuilt.engines.haproxy.config import ADMIN_SOCKET
+from asbuilt.engines.postgresql.admin import open_admin
+from asbuilt.engines.redis import admin as cache
+from asbuilt.graph.model import Kind, Role
+from asbuilt.observe.snapshot import Health
+from asbuilt.operations.prepare import Prepared
+from asbuilt.plan.step import Step, StepKind
+from asbuilt.targets.local.client import AgentClient
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asbuilt.plan.workload import Workload
+    from asbuilt.operations.execute import Act
+
+Waiting = Callable[[str], None]
+_UP_WITHIN = 30.0
+"""Seconds until the balancer must have found a restarted server healthy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """The acts of one operation, under one epoch."""
+
+    prepared: Prepared
+    client: AgentClient
+    epoch: int
+    remember: Callable[[str, str], None]
+
+    def table(self) -> Mapping[str, Act]:
+        """What does each kind of step."""
+        return {
+            StepKind.SETUP: self.set_up,
+            StepKind.START: self.start,
+            StepKind.RELOAD: self.reload,
+            StepKind.RESTART: self.restart,
+            StepKind.STOP: stop_act(self.client, self.epoch),
+        }
+
+    @property
+    def _balancer_socket(self) -> Path:
+        return self.prepared.site.node_dir("lb-1") / ADMIN_SOCKET
+
+    def _workload(self, step: Step) -> Workload:
+        return self.prepared.desired.workloads[step.subject]
+
+    def set_up(self, step: Step, waiting: Waiting) -> None:
+        """Do a setup unless reality says that it is done and the journal knows it."""
+        setup = self.prepared.desired.setups[step.subject]
+        waiting(setup.title)
+        setup.run()
+        self.remember(setup.id, setup.key)
+
+    def start(self, step: Step, waiting: Waiting) -> None:
+        """Start a workload and wait until it is ready."""
+        workload = self._workload(step)
+        self.client.start(workload, self.epoch)
+        self.client.wait_ready(workload.id, workload.ready.start_timeout, waiting)
+
+    def reload(self, step: Step, waiting: Waiting) -> None:
+        """Hand a workload its new files while it serves."""
+        workload = self._workload(step)
+        waiting("the new configuration to be taken")
+        self.client.reload(workload, self.epoch)
+
+    def restart(self, step: Step, waiting: Waiting) -> None:
+        """Replace a running workload; an app server is drained first, a primary hands over first."""
+        workload = self._workload(step)
+        if step.node_kind == Kind.APP and workload.id == workload.node:
+            with_balancer = self._drain(workload, waiting)
+            self.start(step, waiting)
+            if with_balancer:
+                balancer.ready(self._balancer_socket, workload.node)
+                waiting("the load balancer to find it healthy")
+                balancer.wait_up(self._balancer_socket, workload.node, within=_UP_WITHIN)
+            return
+        self._hand_over(step, waiting)
+        self.start(step, waiting)
+
+    def _drain(self, workload: Workload, waiting: Waiting) -> bool:
+        """Take an app server out of rotation; False where there is no running balancer to tell."""
+        seen = self.client.snapshot().workloads.get("lb-1")
+        if seen is None or seen.health is not Health.READY:
+            return False
+        waiting("requests under way to finish")
+        limit = self.prepared.architecture.spec.app.drain_timeout.seconds
+        balancer.drain(self._balancer_socket, workload.node)
+        balancer.wait_idle(self._balancer_socket, workload.node, within=limit)
+        return True
+
+    def _hand_over(self, step: Step, waiting: Waiting) -> None:
+        """Before a primary restarts, a replica takes over, where there is one."""
+        seen = self.client.snapshot().workloads
+        me = seen.get(step.subject)
+        peers = [
+            one.node
+            for one in seen.values()
+            if one.kind == step.node_kind
+            and one.id == one.node
+            and one.id != step.subject
+            and one.health is Health.READY
+        ]
+        if me is None or me.role != Role.PRIMARY or not peers:
+            return
+        waiting("a replica to take over")
+        if step.node_kind == Kind.DATABASE:
+            open_admin(self.prepared.architecture, self.prepared.site).switch_over()
+        elif step.node_kind == Kind.CACHE:
+            cache.switchover(self.prepared.site, self.prepared.runner, step.subject)
+
+
+def stop_act(client: AgentClient, epoch: int) -> Act:
+    """The only act that `down` needs: it knows no spec, so that it works when the spec is gone or broken."""
+
+    def stop(step: Step, waiting: Waiting) -> None:
+        waiting("its processes to end")
+        client.stop(step.subject, epoch, forget=True)
+
+    return stop

@@ -1,0 +1,76 @@
+"""The right door to each thing: the program, its words, and the secrets it gets by its environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from asbuilt.engines.postgresql.admin import open_admin
+from asbuilt.engines.redis import admin as cache
+from asbuilt.graph.model import Kind
+from asbuilt.operations.prepare import Prepared, prepare
+from asbuilt.operations.progress import silent
+from asbuilt.values.errors import AsbuiltError, UsageError
+from asbuilt.values.secret import Secret
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asbuilt.values.stage import Stage
+    from asbuilt.plan.workload import Workload
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A program to become. `argv` never holds a secret."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    secret_env: tuple[tuple[str, Secret], ...] = ()
+    cwd: str | None = None
+
+
+def find_door(stage: Stage, name: str, *, admin: bool = False, replica: bool = False) -> Door:
+    """The door of that name. Raises UsageError CONNECT-001 naming the doors there are."""
+    if not stage.root.is_dir():
+        raise AsbuiltError(
+            "CONNECT-002",
+            f"{stage.name} {stage.environment} has never run here",
+            hint=f"asbuilt up {stage.environment}",
+        )
+    prepared = prepare(stage, touch=False, tell=silent)
+    architecture = prepared.architecture
+    doors: dict[str, Callable[[], Door]] = {}
+    if architecture.of(Kind.DATABASE):
+        doors["psql"] = lambda: _psql(prepared, admin=admin, replica=replica)
+    if architecture.of(Kind.CACHE):
+        doors["redis"] = lambda: _redis(prepared)
+    apps = [prepared.desired.workloads[node.id] for node in architecture.of(Kind.APP)]
+    if apps:
+        doors["shell"] = lambda: _shell(prepared, apps[0])
+    for app in apps:
+        doors[app.id] = lambda app=app: _shell(prepared, app)  # type: ignore[misc]
+    if name not in doors:
+        raise UsageError("CONNECT-001", f"there is no door {name!r}", hint=f"there are {', '.join(doors)}")
+    return doors[name]()
+
+
+def _psql(prepared: Prepared, *, admin: bool, replica: bool) -> Door:
+    database = open_admin(prepared.architecture, prepared.site)
+    node = None
+    if replica:
+        node = next((one.node for one in database.members() if one.role != "leader"), None)
+        if node is None:
+            raise AsbuiltError("CONNECT-003", "this environment has no replica", hint="leave --replica out")
+    found = database.connection(node, superuser=admin)
+    return Door(found.argv, found.env, found.secret_env)
+
+
+def _redis(prepared: Prepared) -> Door:
+    found = cache.connection(prepared.architecture, prepared.site)
+    return Door(found.argv, found.env, found.secret_env)
+
+
+def _shell(prepared: Prepared, app: Workload) -> Door:
+    shell = os.environ.get("SHELL", "/bin/sh")
+    return Door((shell,), app.env, app.secret_env, app.cwd)

@@ -1,0 +1,21 @@
+"""The diagram of an environment, as written or, with `live`, as it is now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asbuilt.graph.build import build
+from asbuilt.operations.status import read_status
+from asbuilt.spec.load import load
+from asbuilt.views.diagram import render_mermaid
+from asbuilt.views.drawing import render_svg
+
+if TYPE_CHECKING:
+    from asbuilt.values.stage import Stage
+
+
+def draw(stage: Stage, form: str, *, live: bool) -> str:
+    """Mermaid text or an SVG drawing."""
+    architecture = build(load(stage.file).spec, stage.environment)
+    health = {node["id"]: node for node in read_status(stage)["nodes"]} if live else None
+    return render_svg(architecture, health) if form == "svg" else render_mermaid(architecture, health)

@@ -1,0 +1,77 @@
+"""`down`: stop everything in the order that loses nothing, and prove that nothing is left."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asbuilt.operations.acts import stop_act
+from asbuilt.operations.execute import run_plan
+from asbuilt.operations.session import open_session
+from asbuilt.operations.status import SUMMARY
+from asbuilt.observe.snapshot import Snapshot
+from asbuilt.plan.planner import plan_down
+from asbuilt.plan.render import render_json
+from asbuilt.plan.step import Plan, StepKind
+from asbuilt.targets.local.client import ensure_agent, find_agent
+from asbuilt.targets.local.leftovers import leftovers
+from asbuilt.values.errors import AsbuiltError
+
+if TYPE_CHECKING:
+    from asbuilt.operations.progress import Tell
+    from asbuilt.values.stage import Stage
+
+
+def plan_stop(stage: Stage) -> Plan:
+    """What `down` would stop."""
+    agent = find_agent(stage.root) if stage.root.is_dir() else None
+    return plan_down(agent.snapshot() if agent else Snapshot())
+
+
+def stop_environment(stage: Stage, tell: Tell) -> int:
+    """Stop all that runs; the data stays. Returns the number of steps.
+
+    Raises AsbuiltError DOWN-001 naming whatever is left.
+    """
+    if not stage.root.is_dir():
+        return 0
+    with open_session(stage, "down", tell) as session:
+        # Also after a crash of the agent: only an agent can find and end what it once started.
+        client = ensure_agent(stage.root)
+        session.lift_epoch(client)
+        steps = plan_down(client.snapshot())
+        done = 0
+        if not steps.empty:
+            with session.operation(render_json(steps)) as operation:
+                act = stop_act(client, session.epoch)
+                done = run_plan(steps, {StepKind.STOP: act}, session.watch(operation), tell)
+        client.shutdown(session.epoch)
+        (stage.root / SUMMARY).unlink(missing_ok=True)
+    left = leftovers(stage.root)
+    if left:
+        raise AsbuiltError(
+            "DOWN-001",
+            "something of the environment is still there",
+            where=str(stage.root),
+            evidence=left,
+            hint=f"run asbuilt down {stage.environment} again",
+        )
+    return done
+
+
+def delete_data(stage: Stage) -> None:
+    """Delete everything the stopped environment stored. Read-only builds are made writable first."""
+    if not stage.root.is_dir():
+        return
+    for folder in stage.root.glob("releases/*"):
+        if folder.is_dir():
+            make_writable(folder)
+    shutil.rmtree(stage.root)
+
+
+def make_writable(folder: Path) -> None:
+    """Give the owner of a read-only tree the right to delete it."""
+    for one in (folder, *folder.rglob("*")):
+        if one.is_dir() and not one.is_symlink():
+            one.chmod(0o700)
