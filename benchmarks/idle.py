@@ -1,0 +1,89 @@
+"""Memory and CPU of asbuilt's own processes while a production environment is idle."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common import Row, print_rows
+from shop import running_shop
+
+if TYPE_CHECKING:
+    from common import Environment
+
+SECONDS = 20.0
+
+
+def own_processes(ours: Environment) -> list[int]:
+    """The agent and what it started that is no workload: its pid file, and children without a workload's marker."""
+    agent = int((ours.root() / "agent" / "pid").read_text().split()[0])
+    found = [agent]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == agent and b"ASBUILT_WORKLOAD=" not in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def pss(pid: int) -> int:
+    """Proportional memory in bytes."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no Pss of {pid}")
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU so far, ended children included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(fields[n]) for n in (11, 12, 13, 14)) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(ours: Environment, runs: int, seconds: float) -> list[Row]:
+    """Two rows, over `runs` windows of `seconds`."""
+    memory, share = [], []
+    for _ in range(runs):
+        pids = own_processes(ours)
+        before, began = sum(map(cpu, pids)), time.monotonic()
+        time.sleep(seconds)  # the window that is measured
+        share.append(100 * (sum(map(cpu, pids)) - before) / (time.monotonic() - began))
+        memory.append(sum(map(pss, pids)) / 1e6)
+    count = f"{len(pids)} process{'es' if len(pids) > 1 else ''}"
+    return [
+        Row(
+            "asbuilt's own memory, idle production",
+            "MB (PSS)",
+            tuple(memory),
+            count,
+            "below 120",
+            max(memory) < 120,
+        ),
+        Row(
+            "asbuilt's own CPU, idle production",
+            "% of a core",
+            tuple(share),
+            count,
+            "below 2",
+            max(share) < 2,
+        ),
+    ]
+
+
+def rows(runs: int = 5, seconds: float = SECONDS) -> list[Row]:
+    """Measure on a production environment of the example."""
+    with running_shop() as ours:
+        return measure(ours, runs, seconds)
+
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser()
+    words.add_argument("--runs", type=int, default=5)
+    words.add_argument("--seconds", type=float, default=SECONDS)
+    given = words.parse_args()
+    print_rows(rows(given.runs, given.seconds))
