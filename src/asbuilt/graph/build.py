@@ -80,7 +80,7 @@ def _data(environment: Environment) -> list[Node]:
         titles = ("Redis", "Redis Primary", "Redis Replica")
         nodes += _members("cache", Kind.CACHE, cache.replicas, titles, Resources(memory=cache.memory))
     if database is not None and database.replicas > 0:
-        nodes.append(Node("consensus-1", Kind.CONSENSUS, Zone.DATABASE, 1, "Consensus (etcd)"))
+        nodes.append(Node("consensus-1", Kind.CONSENSUS, Zone.DATABASE, 1, "Consensus"))
     return nodes
 
 
