@@ -160,6 +160,18 @@ def apply(limits: Limits, name: str, machine: Machine, *, root: Path = CGROUP_RO
     return Applied("none")
 
 
+def describe_limits(*, root: Path = CGROUP_ROOT) -> str:
+    """Words for `doctor`: how limits would be kept here. Looks only; a group is made at the first start."""
+    if (root / "cgroup.controllers").exists():
+        own = root / _own_groups().get("", "")
+        parent = own if own == root else own.parent
+        if os.access(parent / "cgroup.subtree_control", os.W_OK):
+            return "cgroup v2: memory, cpu and processes"
+    elif all(os.access(root / controller, os.W_OK) for controller in _CONTROLLERS_V1):
+        return "cgroup v1: memory, cpu and processes"
+    return "rlimits: open files only; no cgroup may be made here"
+
+
 def limit_open_files(wanted: int) -> None:
     """Set RLIMIT_NOFILE of this process, as high as we may."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
