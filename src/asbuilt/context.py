@@ -29,7 +29,7 @@ def find_spec(given: str | None) -> Path:
 
 def choose_stage(file: Path, environment: str | None) -> Stage:
     """The environment a command is about. Raises UsageError CLI-002 when it is unclear or unknown."""
-    from asbuilt.spec.names import read_names  # noqa: PLC0415 - YAML costs time that `--help` must not pay
+    from asbuilt.spec.names import read_names
 
     name, environments = read_names(file)
     if environment is None:

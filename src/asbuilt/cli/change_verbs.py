@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from asbuilt.cli.output import Talk, print_json, say
 from asbuilt.context import choose_stage, find_spec
@@ -12,13 +13,13 @@ from asbuilt.operations.up import Outcome, plan_up, realize
 from asbuilt.plan.render import render_json, render_text
 from asbuilt.spec.infer import infer
 from asbuilt.values.errors import EXIT_DONE, EXIT_USAGE, RefusedError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asbuilt.values.stage import Stage
-    from asbuilt.plan.step import Plan
-    from pathlib import Path
     from argparse import Namespace
+    from pathlib import Path
+
+    from asbuilt.plan.step import Plan
+    from asbuilt.values.stage import Stage
 
 
 def run(arguments: Namespace) -> int:

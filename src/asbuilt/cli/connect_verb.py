@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from typing import TYPE_CHECKING
 
 from asbuilt.cli.output import print_json
 from asbuilt.context import choose_stage, find_spec
 from asbuilt.operations.connect import Door, find_door
 from asbuilt.spec.names import read_names
 from asbuilt.values.errors import UsageError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> int:
         return _run_as_json(door, argv)
     if door.cwd:
         os.chdir(door.cwd)
-    os.execvpe(argv[0], argv, _environment(door))  # noqa: S606 - a list of words, no shell
+    return os.execvpe(argv[0], argv, _environment(door))
 
 
 def _environment(door: Door) -> dict[str, str]:

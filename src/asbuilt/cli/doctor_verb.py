@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 from asbuilt.cli.output import paint, print_json, render_table
 from asbuilt.context import find_home, find_spec
 from asbuilt.operations.doctor import examine
 from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace

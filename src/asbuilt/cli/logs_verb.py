@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING
 
 from asbuilt.cli.output import paint
 from asbuilt.context import choose_stage, find_spec
 from asbuilt.operations.logs import Line, follow_logs, parse_since, read_logs
 from asbuilt.values.errors import EXIT_DONE, UsageError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace

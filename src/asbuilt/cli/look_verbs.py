@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asbuilt.cli.output import print_json, render_table, say
 from asbuilt.context import choose_stage, find_spec
 from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asbuilt.values.stage import Stage
     from argparse import Namespace
+
+    from asbuilt.values.stage import Stage
 
 
 def run(arguments: Namespace) -> int:
@@ -22,7 +23,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _releases(arguments: Namespace, stage: Stage) -> int:
-    from asbuilt.operations.releases import list_releases  # noqa: PLC0415 - only this verb needs it
+    from asbuilt.operations.releases import list_releases
 
     rows = list_releases(stage)
     if arguments.json:
@@ -38,7 +39,7 @@ def _releases(arguments: Namespace, stage: Stage) -> int:
 
 
 def _diagram(arguments: Namespace, stage: Stage) -> int:
-    from asbuilt.operations.diagram import draw  # noqa: PLC0415 - imports the schema, which `open` need not pay
+    from asbuilt.operations.diagram import draw
 
     text = draw(stage, arguments.format, live=arguments.live)
     if arguments.output:
@@ -52,7 +53,7 @@ def _diagram(arguments: Namespace, stage: Stage) -> int:
 
 
 def _open(arguments: Namespace, stage: Stage) -> int:
-    from asbuilt.operations.status import read_status  # noqa: PLC0415 - only this verb needs it
+    from asbuilt.operations.status import read_status
 
     status = read_status(stage)
     points = status["entrypoints"]

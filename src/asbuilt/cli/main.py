@@ -9,7 +9,7 @@ import argparse
 import importlib
 import os
 import sys
-from typing import Final, NoReturn, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from asbuilt import __version__
 from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, AsbuiltError, UsageError
@@ -23,7 +23,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "check": ("asbuilt.cli.spec_verbs", "validate the spec: all problems at once"),
     "plan": (
         "asbuilt.cli.change_verbs",
-        "show what `up` would change; nothing is touched; exit 2 if there are changes",
+        "show what `up` would change, touch nothing; exit 2 if there are changes",
     ),
     "up": ("asbuilt.cli.change_verbs", "realize the environment and run the app; idempotent"),
     "down": ("asbuilt.cli.change_verbs", "stop the environment; keeps the data"),
@@ -53,8 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="asbuilt",
         description="Run and operate a complete production deployment architecture from one file.",
-        epilog="Exit status: 0 done, 1 failed, 2 usage or spec error (plan: there are changes), 3 refused by a "
-        "safety rule, 4 stopped part-way and resumable, 130 interrupted.",
+        epilog="Exit status: 0 done, 1 failed, 2 usage or spec error (plan: there are changes), 3 refused by "
+        "a safety rule, 4 stopped part-way and resumable, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"asbuilt {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
@@ -152,7 +152,7 @@ def run(words: list[str]) -> int:
     except OSError as error:
         _tell_error(_translate(error), as_json=as_json)
         return EXIT_FAILED
-    except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
+    except Exception as error:
         return _tell_bug(error, as_json=as_json)
     return status
 
@@ -182,7 +182,7 @@ def _tell_bug(error: Exception, *, as_json: bool) -> int:
 
 def _tell_error(error: AsbuiltError, *, as_json: bool) -> None:
     if as_json:
-        import json  # noqa: PLC0415 - only when asked for: start-up time
+        import json
 
         print(json.dumps({"schema": 1, "error": error.to_json()}, indent=1))
     print(error.render(), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How things look: JSON on stdout, tables on stdout, progress on stderr. No spinner, no meaning in colour alone."""
+"""How things look: JSON and tables on stdout, progress on stderr. No spinner, no meaning in colour alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import IO
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
     from asbuilt.operations.progress import Event
 
 SCHEMA = 1
@@ -60,7 +61,7 @@ def say(text: str) -> None:
 class Talk:
     """Tells the progress of an operation on stderr, one line for each thing that happens.
 
-    A wait is told when it has taken some seconds, then again each time it has taken twice as long, so that a log
+    A wait is told when it has taken some seconds, then each time it has taken twice as long, so that a log
     stays short and a person is never left without the name of what is waited for.
     """
 

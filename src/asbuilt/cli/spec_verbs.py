@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asbuilt.cli.output import print_json, say
 from asbuilt.context import find_spec
 from asbuilt.spec.infer import infer
 from asbuilt.spec.load import load
 from asbuilt.values.errors import EXIT_DONE, RefusedError, UsageError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asbuilt.cli.output import paint, print_json, render_table
 from asbuilt.context import choose_stage, find_spec

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from asbuilt.engines.haproxy import admin as balancer
 from asbuilt.engines.haproxy.config import ADMIN_SOCKET
@@ -17,11 +18,12 @@ from asbuilt.observe.snapshot import Health
 from asbuilt.operations.prepare import Prepared
 from asbuilt.plan.step import Step, StepKind
 from asbuilt.targets.local.client import AgentClient
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asbuilt.plan.workload import Workload
+    from pathlib import Path
+
     from asbuilt.operations.execute import Act
+    from asbuilt.plan.workload import Workload
 
 Waiting = Callable[[str], None]
 _UP_WITHIN = 30.0

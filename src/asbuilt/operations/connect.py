@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from asbuilt.engines.postgresql.admin import open_admin
 from asbuilt.engines.redis import admin as cache
@@ -12,12 +13,12 @@ from asbuilt.operations.prepare import Prepared, prepare
 from asbuilt.operations.progress import silent
 from asbuilt.values.errors import AsbuiltError, UsageError
 from asbuilt.values.secret import Secret
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asbuilt.values.stage import Stage
-    from asbuilt.plan.workload import Workload
     from collections.abc import Callable
+
+    from asbuilt.plan.workload import Workload
+    from asbuilt.values.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asbuilt.observe.snapshot import Snapshot
 from asbuilt.operations.acts import stop_act
 from asbuilt.operations.execute import run_plan
 from asbuilt.operations.session import open_session
 from asbuilt.operations.status import SUMMARY
-from asbuilt.observe.snapshot import Snapshot
 from asbuilt.plan.planner import plan_down
 from asbuilt.plan.render import render_json
 from asbuilt.plan.step import Plan, StepKind
@@ -19,6 +18,8 @@ from asbuilt.targets.local.leftovers import leftovers
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from asbuilt.operations.progress import Tell
     from asbuilt.values.stage import Stage
 

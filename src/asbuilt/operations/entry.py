@@ -27,7 +27,7 @@ def verify_entry(site: Site, architecture: Architecture, tell: Tell, *, wait: bo
     path = architecture.spec.app.health
     began = time.monotonic()
     balanced = bool(architecture.of(Kind.LOAD_BALANCER))
-    address = "127.0.0.1" if site.entry.address == "0.0.0.0" else site.entry.address  # noqa: S104 - a comparison
+    address = "127.0.0.1" if site.entry.address == "0.0.0.0" else site.entry.address
     host, port = (
         (address, site.entry.https_port or 0) if balanced else (site.addresses["app-1"], site.ports["app-1"])
     )

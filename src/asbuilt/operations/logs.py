@@ -1,7 +1,7 @@
 """Reads the captured output of all processes as one stream, in order of time.
 
-Engines and apps write their own kinds of lines. A line's time is the time stamp near its start; a line without
-one (a traceback, a banner) belongs to the line before it in its file.
+Engines and apps write their own kinds of lines. A line's time is the time stamp near its start; a line
+without one (a traceback, a banner) belongs to the line before it in its file.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from asbuilt.values.errors import UsageError
 from asbuilt.values.units import Duration
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator
+    from pathlib import Path
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?\d*\s*(Z|UTC|[+-]\d\d:?\d\d)?")
 _REDIS_STAMP = re.compile(
@@ -41,7 +41,7 @@ class Line:
 
 
 def parse_time(text: str, year: int) -> str:
-    """The time stamp near the start of a log line as ISO 8601 UTC, or empty. A stamp without a zone is local."""
+    """The time stamp near the start of a line as ISO 8601 UTC, or empty. A stamp without a zone is local."""
     head = text[:_SEARCHED]
     found = _STAMP.search(head)
     try:
@@ -109,7 +109,7 @@ def read_logs(
     pattern: re.Pattern[str] | None = None,
     last: int = 200,
 ) -> Iterator[Line]:
-    """The last `last` matching lines of all files, in order of time. Unknown nodes raise UsageError CLI-006."""
+    """The last `last` matching lines of all files, by time. Unknown nodes raise UsageError CLI-006."""
     found = _files(folder, nodes)
     if nodes and not found:
         raise UsageError(

@@ -6,24 +6,40 @@ With `touch` False nothing is written and nothing is started, so that `plan` and
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from asbuilt.engines.contract import Engine
 from asbuilt.engines.registry import ENGINES
+from asbuilt.exec.identity import find_identity
 from asbuilt.exec.runner import Runner
+from asbuilt.graph.build import build
 from asbuilt.graph.model import Architecture
-from asbuilt.operations.build import Artifact
+from asbuilt.operations.build import Artifact, build_release, find_artifact
+from asbuilt.operations.releases import choose_release, foresee_release
+from asbuilt.operations.secrets import resolve_secrets
 from asbuilt.plan.planner import Desired
-from asbuilt.plan.site import Site, Tools
-from asbuilt.spec.load import Loaded
-from asbuilt.targets.local.place import Place
-from asbuilt.values.errors import RefusedError
+from asbuilt.plan.site import Release, Site, Tools
+from asbuilt.plan.workload import Setup
+from asbuilt.record.journal import Journal
+from asbuilt.record.vault import Vault
+from asbuilt.spec.load import Loaded, load
+from asbuilt.targets.local.place import Place, settle
+from asbuilt.values.errors import AsbuiltError, RefusedError
 from asbuilt.values.stage import Stage
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from asbuilt.engines.contract import Engine
+    from asbuilt.operations.progress import Tell
+    from asbuilt.spec.schema import App
+
+BUILD: Final = "app.build"
+"""The setup that makes the app's build; app servers and migrations wait for it."""
+JOURNAL: Final = "journal.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +52,10 @@ class Prepared:
         architecture: its graph.
         place: addresses and ports.
         site: the place as engines see it.
-        engines: the engines that realize its nodes.
         desired: what should run and be done.
-        artifact: the app's build.
         runner: runs commands.
         notes: facts the owner should know (clamps, what is not supported yet).
+        setups_done: what the journal remembers as done.
     """
 
     stage: Stage
@@ -48,11 +63,10 @@ class Prepared:
     architecture: Architecture
     place: Place
     site: Site
-    engines: tuple[Engine, ...]
     desired: Desired
-    artifact: Artifact
     runner: Runner
     notes: tuple[str, ...]
+    setups_done: Mapping[str, str]
 
 
 def engines_for(architecture: Architecture) -> tuple[Engine, ...]:
@@ -71,7 +85,7 @@ def find_all_tools(
 
 
 def prepare(stage: Stage, *, touch: bool, tell: Tell, journal: Journal | None = None) -> Prepared:
-    """Work everything out. With `touch` the place is settled, secrets are kept and a release gets its number."""
+    """Work everything out. `touch`: the place is settled, secrets are kept, a release gets its number."""
     loaded = load(stage.file)
     architecture = build(loaded.spec, stage.environment)
     environment = loaded.spec.environments[stage.environment]
@@ -134,6 +148,19 @@ def _build_setup(stage: Stage, artifact: Artifact, app: App, runner: Runner, tel
         satisfied=artifact.complete,
         run=lambda: build_release(artifact, stage.project, app, runner, tell),
     )
+
+
+def _setups_done(stage: Stage, journal: Journal | None) -> Mapping[str, str]:
+    if journal is not None:
+        return journal.setups()
+    path = stage.root / JOURNAL
+    if not path.exists():
+        return {}
+    opened = Journal.open(path, clock=time.time)
+    try:
+        return opened.setups()
+    finally:
+        opened.close()
 
 
 def _find_satisfied(setups: Mapping[str, Setup]) -> frozenset[str]:

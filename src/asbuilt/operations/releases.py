@@ -1,4 +1,4 @@
-"""Releases as the owner sees them, and their second copy: a small file for each, so that a lost journal is no loss.
+"""Releases as the owner sees them, and their second copy in small files: a lost journal is no loss.
 
 A release is an artifact (build) plus configuration. The same two give the same release; nothing is rebuilt.
 """
@@ -12,7 +12,6 @@ import socket
 import subprocess
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asbuilt.record.journal import Journal
@@ -20,6 +19,8 @@ from asbuilt.record.releases import ReleaseRecord, Releases
 from asbuilt.targets.local.files import read_json, write_atomically
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from asbuilt.spec.schema import App
     from asbuilt.values.stage import Stage
 
@@ -106,7 +107,7 @@ def find_commit(folder: Path) -> str:
                 capture_output=True,
                 text=True,
                 timeout=10,
-                check=True,  # noqa: S607 - the owner's git
+                check=True,
             ).stdout.strip()
             for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", "."))
         ]

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asbuilt.operations.execute import Watch
+from asbuilt.operations.prepare import JOURNAL
 from asbuilt.operations.progress import Event, Tell
 from asbuilt.record.journal import Journal
 from asbuilt.record.lock import Held, acquire, renewing
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from asbuilt.targets.local.client import AgentClient
     from asbuilt.values.stage import Stage
-
-JOURNAL = "journal.sqlite"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asbuilt.observe.snapshot import Health, Seen, Snapshot
 from asbuilt.record.lock import holder
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from asbuilt.values.stage import Stage
 
 SUMMARY = "environment.json"
-"""Written by `up`: what of the environment no process can tell (entry points, nodes without a process, notes)."""
+"""Written by `up`: what no process can tell (entry points, nodes without a process, notes)."""
 
 _WORST = (Health.FAILING, Health.STOPPED, Health.STARTING, Health.DRAINING, Health.READY)
 
@@ -37,7 +37,8 @@ def read_status(stage: Stage) -> dict[str, Any]:
     if running and snapshot.agent is None:
         notes.insert(
             0,
-            f"the agent does not run: traffic goes on, nothing is restarted; asbuilt up {stage.environment} brings it back",
+            "the agent does not run: traffic goes on, but nothing is restarted; "
+            f"asbuilt up {stage.environment} brings it back",
         )
     ready = all(node["health"] == Health.READY for node in nodes)
     operation = holder(stage.root / "journal.sqlite") if stage.root.is_dir() else None

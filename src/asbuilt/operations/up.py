@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,8 @@ from asbuilt.targets.local.client import ensure_agent, find_agent
 from asbuilt.targets.local.files import write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asbuilt.plan.step import Plan
     from asbuilt.values.stage import Stage
 
@@ -73,7 +74,7 @@ def realize(stage: Stage, tell: Tell, confirm: Callable[[Plan], None]) -> Outcom
             done = _run(session, steps, acts, tell)
         verify_entry(prepared.site, prepared.architecture, tell, wait=done > 0)
         release = prepared.site.release
-        assert release is not None  # noqa: S101 - prepare with touch always makes one
+        assert release is not None
         Releases(session.journal).mark_active(release.id)
         entrypoints = find_entrypoints(prepared)
         _remember(prepared, release.id, entrypoints)
@@ -90,7 +91,7 @@ def find_entrypoints(prepared: Prepared) -> dict[str, str]:
     site = prepared.site
     entry = site.entry
     if prepared.architecture.of(Kind.LOAD_BALANCER):
-        host = "127.0.0.1" if entry.address == "0.0.0.0" else entry.address  # noqa: S104 - a comparison
+        host = "127.0.0.1" if entry.address == "0.0.0.0" else entry.address
         return {"https": f"https://{host}:{entry.https_port}", "http": f"http://{host}:{entry.http_port}"}
     return {"http": f"http://{site.addresses['app-1']}:{site.ports['app-1']}"}
 
