@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from asbuilt.engines.etcd.config import build_client_tls, encode
-from asbuilt.values.errors import AsbuiltError
 from asbuilt.plan.workload import ClientTls
+from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
     from asbuilt.plan.site import Site

@@ -10,14 +10,14 @@ import http.client
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
 from asbuilt.engines.postgresql.config import APP, MONITOR, REST_USER, SUPERUSER
 from asbuilt.graph.model import Kind
-from asbuilt.values.errors import AsbuiltError, RefusedError
 from asbuilt.plan.site import Site
+from asbuilt.values.errors import AsbuiltError, RefusedError
 from asbuilt.values.secret import Secret
 
 if TYPE_CHECKING:
@@ -94,33 +94,42 @@ class DatabaseAdmin:
                 return node
         return None
 
+    def writable(self) -> bool:
+        """Whether a primary takes writes. None of them can be lost by a failover: until a replica confirms
+        every commit, no replica may lead.
+        """
+        return self._primary_has("true")
+
     def protected(self) -> bool:
-        """Whether a primary takes writes and, where there are replicas, one of them confirms every commit."""
+        """Whether a primary takes writes and, where there are replicas, one of them confirms every commit, so
+        that it can take over at once.
+        """
+        confirms = "exists (select from pg_stat_replication where sync_state in ('sync', 'quorum'))"
+        return self._primary_has(confirms if self.replicated else "true")
+
+    def _primary_has(self, condition: LiteralString) -> bool:
         node = self.leader(timeout=1.0)
         if node is None:
             return False
         try:
             with self._connect(node, MONITOR, "postgres") as connection:
-                row = connection.execute(
-                    "select not pg_is_in_recovery(),"
-                    " (select count(*) from pg_stat_replication where sync_state in ('sync', 'quorum'))"
-                ).fetchone()
+                row = connection.execute("select not pg_is_in_recovery() and " + condition).fetchone()
         except psycopg.Error:
             return False
-        return row is not None and bool(row[0]) and (not self.replicated or row[1] > 0)
+        return row is not None and bool(row[0])
 
-    def wait_protected(self, within: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Wait until `protected`. Raises AsbuiltError DATABASE-011 after `within` seconds."""
+    def wait(self, condition: Callable[[], bool], what: str, within: float) -> None:
+        """Wait until `condition` holds. Raises AsbuiltError DATABASE-011 after `within` seconds."""
         deadline = time.monotonic() + within
-        while not self.protected():
+        while not condition():
             if time.monotonic() > deadline:
                 raise AsbuiltError(
                     "DATABASE-011",
-                    f"the database had no primary with a synchronous replica within {within:g} s",
+                    f"the database did not get as far as this within {within:g} s: {what}",
                     evidence=self._told(),
                     hint="asbuilt logs --node db-1 says what it waits for",
                 )
-            sleep(_POLL)
+            time.sleep(_POLL)
 
     def switch_over(self, candidate: str | None = None, *, within: float = 60.0) -> str:
         """Planned change of the primary, without losing a commit. Returns the new primary.

@@ -9,19 +9,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from asbuilt.engines.etcd.admin import Store
 from asbuilt.engines.etcd.config import render_put_if_absent
 from asbuilt.engines.postgresql.config import PREFIX, build_cluster_config, render_cluster_config
-from asbuilt.exec.runner import Command, Runner
-from asbuilt.values.errors import AsbuiltError
-from asbuilt.spec.schema import Database
-from asbuilt.plan.site import Site
 from asbuilt.engines.postgresql.seed import Seed
-from asbuilt.engines.etcd.admin import Store
-
-if TYPE_CHECKING:
-    pass
+from asbuilt.exec.runner import Command, Runner
+from asbuilt.plan.site import Site
+from asbuilt.spec.schema import Database
+from asbuilt.values.errors import AsbuiltError
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +84,7 @@ class Registration:
 
 
 def decide_leader(copies: tuple[Copy, ...], known_system: str | None) -> Copy:
-    """The copy that may lead first: newest timeline, then a primary before standbys, then by position.
+    """The copy that may lead first: newest timeline, then not a standby, then position.
 
     Raises AsbuiltError DATABASE-003 when the copies, or the store, belong to different databases.
     """
@@ -103,7 +99,11 @@ def decide_leader(copies: tuple[Copy, ...], known_system: str | None) -> Copy:
             ),
             hint="put back the folders that belong together",
         )
-    return max(copies, key=lambda copy: (copy.timeline, not copy.standby, copy.position, copy == copies[0]))
+
+    def rank(copy: Copy) -> tuple[int, bool, int, bool]:
+        return copy.timeline, not copy.standby, copy.position, copy == copies[0]
+
+    return max(copies, key=rank)
 
 
 def parse_copy(node: str, said: str, *, standby: bool) -> Copy:

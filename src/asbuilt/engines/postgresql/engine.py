@@ -46,6 +46,7 @@ from asbuilt.plan.workload import (
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from asbuilt.exec.runner import Runner
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 SEED: Final = "database.seed"
 REGISTER: Final = "database.register"
 READY: Final = "database.ready"
+PROTECTED: Final = "database.protected"
 _PROGRAMS: Final = (
     "postgres",
     "initdb",
@@ -113,9 +115,7 @@ class PostgresqlEngine:
         setups = [_seed_setup(seed, alone=len(nodes) == 1)]
         consensus = find_node(architecture)
         if len(nodes) == 1 or consensus is None:
-            return Realization(
-                (build_standalone(database, site, nodes[0]),), (*setups, _ready_setup(site, ids))
-            )
+            return Realization((build_standalone(database, site, nodes[0]),), (*setups, *_waits(site, ids)))
         registration = Registration(database, site, seed, open_store(site, consensus.id), runner)
         setups.append(
             Setup(
@@ -128,7 +128,7 @@ class PostgresqlEngine:
                 remembered=False,
             )
         )
-        setups.append(_ready_setup(site, ids))
+        setups += _waits(site, ids)
         workloads = tuple(build_member(database, site, node, consensus.id) for node in nodes)
         return Realization(workloads, tuple(setups))
 
@@ -150,8 +150,9 @@ def describe_missing(tools: Tools) -> tuple[str, ...]:
         return ()
     return (
         (
-            f"PostgreSQL {tools.version} from the wheel has no contrib extensions (pg_trgm, pgcrypto, uuid-ossp,"
-            f" pg_stat_statements) and no TLS; for them: apt install postgresql-{major}"
+            f"PostgreSQL {tools.version} from the wheel has no contrib extensions (pg_trgm, pgcrypto,"
+            " uuid-ossp, pg_stat_statements)"
+            f" and no TLS; for them: apt install postgresql-{major}"
         ),
     )
 
@@ -171,7 +172,7 @@ def build_member(database: Database, site: Site, node: Node, consensus: str) -> 
         database,
         site,
         node,
-        argv=(sys.executable, "-m", "patroni", str(conf)),
+        argv=(sys.executable, "-P", "-m", "asbuilt.engines.postgresql.member", str(conf)),
         files=(ConfigFile(str(conf), render_patroni(database, site, node.id, consensus)),),
         listens=(
             Listen(host, site.ports["postgresql"], "clients and replicas"),
@@ -298,16 +299,27 @@ def _seed_setup(seed: Seed, *, alone: bool) -> Setup:
     )
 
 
-def _ready_setup(site: Site, nodes: tuple[str, ...]) -> Setup:
+def _waits(site: Site, nodes: tuple[str, ...]) -> tuple[Setup, ...]:
+    """What apps wait for, and what a whole environment waits for.
+
+    Apart, because apps may write as soon as there is a primary: a failover cannot lose what it acknowledges,
+    as no replica may lead before it confirms every commit. Patroni needs two seconds more for that.
+    """
     admin = DatabaseAdmin(site, nodes)
-    return Setup(
-        id=READY,
-        title="wait until every commit is safe on a replica"
-        if len(nodes) > 1
-        else "wait until the database answers",
-        needs=nodes,
-        key="1",
-        satisfied=admin.protected,
-        run=lambda: admin.wait_protected(_READY_WITHIN),
-        remembered=False,
-    )
+
+    def build(name: str, title: str, needs: tuple[str, ...], condition: Callable[[], bool]) -> Setup:
+        return Setup(
+            id=name,
+            title=title,
+            needs=needs,
+            key="1",
+            satisfied=condition,
+            run=lambda: admin.wait(condition, title, _READY_WITHIN),
+            remembered=False,
+        )
+
+    ready = build(READY, "wait for a primary that takes writes", nodes, admin.writable)
+    if len(nodes) == 1:
+        return (ready,)
+    title = "wait for a replica that confirms every commit"
+    return (ready, build(PROTECTED, title, (READY,), admin.protected))

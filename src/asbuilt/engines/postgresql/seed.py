@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,8 @@ from asbuilt.engines.folders import give, make_folder
 from asbuilt.engines.postgresql.config import APP, MONITOR, REPLICATOR, REWIND, SUPERUSER, quote
 from asbuilt.engines.postgresql.sizing import RESERVED
 from asbuilt.exec.runner import Command, Runner
-from asbuilt.values.errors import AsbuiltError
 from asbuilt.plan.site import Site
+from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,8 @@ _REWIND_FUNCTIONS: Final = (
     "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
 )
 """All that pg_rewind needs of its source, from PostgreSQL's manual."""
+_SINGLE_USER: Final = ("-c", "exit_on_error=on", "-c", "fsync=off", "-c", "shared_buffers=8MB")
+"""The first error ends it; the one flush at the end of the seeding makes it durable."""
 _TIMEOUT = 300.0
 
 
@@ -79,7 +82,7 @@ class Seed:
                 _write_marker(self.built)
             self._place()
             _write_marker(self.marker)
-            self.built.unlink(missing_ok=True)
+        self.built.unlink(missing_ok=True)
         if not any(self.has_data(node) for node in self.nodes):
             raise AsbuiltError(
                 "DATABASE-001",
@@ -99,12 +102,14 @@ class Seed:
         seed = self._seed_of(first)
         self._initialise(seed)
         self._make_roles(seed)
-        for node in others:
-            target = self._seed_of(node)
-            self._run("cp", "-a", "--reflink=auto", "--", str(seed), str(target))
-            self._run("touch", "--", str(target / "standby.signal"))
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            list(pool.map(lambda node: self._copy(seed, self._seed_of(node)), others))
         # one flush for the whole file system: initdb and cp left everything to the kernel so far
         self._run("sync", "-f", str(seed))
+
+    def _copy(self, seed: Path, target: Path) -> None:
+        self._run("cp", "-a", "--reflink=auto", "--", str(seed), str(target))
+        self._run("touch", "--", str(target / "standby.signal"))
 
     def _place(self) -> None:
         for node in self.nodes:
@@ -148,8 +153,7 @@ class Seed:
                         "--single",
                         "-D",
                         str(data),
-                        "-c",
-                        "exit_on_error=on",
+                        *_SINGLE_USER,
                         database,
                     ),
                     env=tuple(self.site.tools["postgresql"].env.items()),
@@ -186,7 +190,7 @@ def render_roles(passwords: dict[str, str], app_connections: int) -> str:
     lines += [f"GRANT EXECUTE ON FUNCTION {function} TO {REWIND};" for function in _REWIND_FUNCTIONS]
     lines += [
         f"GRANT pg_monitor TO {MONITOR};",
-        f"CREATE DATABASE {APP} OWNER {APP};",
+        f"CREATE DATABASE {APP} OWNER {APP} STRATEGY FILE_COPY;",
         "REVOKE ALL ON DATABASE postgres FROM PUBLIC;",
         "REVOKE ALL ON DATABASE template1 FROM PUBLIC;",
         f"GRANT CONNECT ON DATABASE postgres TO {REWIND}, {MONITOR};",
