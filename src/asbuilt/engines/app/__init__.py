@@ -1,0 +1,1 @@
+"""The application itself: what its processes are given."""

@@ -1,0 +1,1 @@
+"""File storage: one folder that all app servers of a machine share."""

@@ -1,0 +1,1 @@
+"""Object storage: SeaweedFS with its S3 gateway."""
