@@ -21,7 +21,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _words(parser: argparse.ArgumentParser) -> dict[str, list[str]]:
-    verbs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    verbs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001 - argparse has no public list
     return {
         verb: sorted(
             word for action in sub._actions for word in action.option_strings if word.startswith("--")

@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> int:
         return _run_as_json(door, argv)
     if door.cwd:
         os.chdir(door.cwd)
-    return os.execvpe(argv[0], argv, _environment(door))
+    return os.execvpe(argv[0], argv, _environment(door))  # noqa: S606 - a list of words, no shell
 
 
 def _environment(door: Door) -> dict[str, str]:

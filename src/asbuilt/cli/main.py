@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asbuilt {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="data for programs on stdout")
     shared.add_argument(
         "-f", "--file", default=None, metavar="PATH", help="the spec (default: ./asbuilt.yaml)"
@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_change_options(made: dict[str, argparse.ArgumentParser]) -> None:
+def _add_change_options(made: dict[str, _Parser]) -> None:
     made["init"].add_argument("--force", action="store_true", help="replace an asbuilt.yaml that is there")
     made["init"].add_argument("--dry-run", action="store_true", help="print it, write nothing")
     for name in ("up", "down"):
@@ -89,7 +89,7 @@ def _add_change_options(made: dict[str, argparse.ArgumentParser]) -> None:
     )
 
 
-def _add_look_options(made: dict[str, argparse.ArgumentParser]) -> None:
+def _add_look_options(made: dict[str, _Parser]) -> None:
     made["status"].add_argument("--watch", action="store_true", help="again every second until Ctrl-C")
     made["diagram"].add_argument("--format", choices=("mermaid", "svg"), default="mermaid")
     made["diagram"].add_argument("--live", action="store_true", help="colour by health")
@@ -152,7 +152,7 @@ def run(words: list[str]) -> int:
     except OSError as error:
         _tell_error(_translate(error), as_json=as_json)
         return EXIT_FAILED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
         return _tell_bug(error, as_json=as_json)
     return status
 

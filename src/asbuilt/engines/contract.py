@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Realization:
-    """What an engine wants to run and to do for its nodes of one architecture."""
+    """What an engine wants to run and to do for its nodes of one architecture.
+
+    `notes` are facts that the owner should know: a limit that was clamped, a promise this machine can't keep.
+    """
 
     workloads: tuple[Workload, ...] = ()
     setups: tuple[Setup, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

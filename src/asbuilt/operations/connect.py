@@ -48,9 +48,9 @@ def find_door(stage: Stage, name: str, *, admin: bool = False, replica: bool = F
         doors["redis"] = lambda: _redis(prepared)
     apps = [prepared.desired.workloads[node.id] for node in architecture.of(Kind.APP)]
     if apps:
-        doors["shell"] = lambda: _shell(prepared, apps[0])
+        doors["shell"] = lambda: _shell(apps[0])
     for app in apps:
-        doors[app.id] = lambda app=app: _shell(prepared, app)  # type: ignore[misc]
+        doors[app.id] = lambda app=app: _shell(app)  # type: ignore[misc]
     if name not in doors:
         raise UsageError("CONNECT-001", f"there is no door {name!r}", hint=f"there are {', '.join(doors)}")
     return doors[name]()
@@ -72,6 +72,6 @@ def _redis(prepared: Prepared) -> Door:
     return Door(found.argv, found.env, found.secret_env)
 
 
-def _shell(prepared: Prepared, app: Workload) -> Door:
+def _shell(app: Workload) -> Door:
     shell = os.environ.get("SHELL", "/bin/sh")
     return Door((shell,), app.env, app.secret_env, app.cwd)

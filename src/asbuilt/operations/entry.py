@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import ssl
 import time
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from asbuilt.graph.model import Architecture, Kind
@@ -19,6 +20,11 @@ _POLL = 0.05
 _GOOD = range(200, 400)
 
 
+def reachable(address: str) -> str:
+    """An address to open from this machine, for one that a server is bound to."""
+    return "127.0.0.1" if ip_address(address).is_unspecified else address
+
+
 def verify_entry(site: Site, architecture: Architecture, tell: Tell, *, wait: bool) -> None:
     """GET the health path through the public entry until it answers 2xx or 3xx.
 
@@ -27,7 +33,7 @@ def verify_entry(site: Site, architecture: Architecture, tell: Tell, *, wait: bo
     path = architecture.spec.app.health
     began = time.monotonic()
     balanced = bool(architecture.of(Kind.LOAD_BALANCER))
-    address = "127.0.0.1" if site.entry.address == "0.0.0.0" else site.entry.address
+    address = reachable(site.entry.address)
     host, port = (
         (address, site.entry.https_port or 0) if balanced else (site.addresses["app-1"], site.ports["app-1"])
     )

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from asbuilt.operations.progress import Event, Tell
 
 if TYPE_CHECKING:
-    from asbuilt.plan.planner import Plan
-    from asbuilt.plan.step import Step
+    from asbuilt.plan.step import Plan, Step
 
 Act = Callable[["Step", Callable[[str], None]], None]
 """Does one step; the second argument tells what is being waited for."""

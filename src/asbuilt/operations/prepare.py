@@ -56,6 +56,7 @@ class Prepared:
         runner: runs commands.
         notes: facts the owner should know (clamps, what is not supported yet).
         setups_done: what the journal remembers as done.
+        release: id of the release that should take traffic.
     """
 
     stage: Stage
@@ -67,6 +68,7 @@ class Prepared:
     runner: Runner
     notes: tuple[str, ...]
     setups_done: Mapping[str, str]
+    release: str
 
 
 def engines_for(architecture: Architecture) -> tuple[Engine, ...]:
@@ -130,7 +132,7 @@ def prepare(stage: Stage, *, touch: bool, tell: Tell, journal: Journal | None = 
         *(n for one in wanted for n in one.notes),
     )
     done = _setups_done(stage, journal)
-    return Prepared(stage, loaded, architecture, place, site, desired, runner, notes, done)
+    return Prepared(stage, loaded, architecture, place, site, desired, runner, notes, done, release.id)
 
 
 def _release_id(stage: Stage, journal: Journal | None, artifact: Artifact, app: App) -> str:

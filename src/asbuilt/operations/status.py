@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from asbuilt.observe.snapshot import Health, Seen, Snapshot
-from asbuilt.record.lock import holder
-from asbuilt.targets.local.client import AgentClient
+from asbuilt.record.journal import Journal
+from asbuilt.record.lock import look as look_at_lock
+from asbuilt.targets.local.client import find_agent
+from asbuilt.targets.local.unwatched import read_unwatched
 
 if TYPE_CHECKING:
     from asbuilt.values.stage import Stage
@@ -27,10 +31,18 @@ def read_summary(stage: Stage) -> dict[str, Any]:
     return found
 
 
+def look(stage: Stage) -> Snapshot:
+    """What runs, from the agent or, where it is dead, from what it left. Starts nothing."""
+    if not stage.root.is_dir():
+        return Snapshot()
+    agent = find_agent(stage.root)
+    return agent.snapshot() if agent else read_unwatched(stage.root)
+
+
 def read_status(stage: Stage) -> dict[str, Any]:
     """The status document of DESIGN's contract (without `schema`), with `notes` and each node's `problem`."""
     summary = read_summary(stage)
-    snapshot = AgentClient(stage.root).snapshot() if stage.root.is_dir() else Snapshot()
+    snapshot = look(stage)
     nodes = [*fold_nodes(snapshot), *(_static_node(stage, raw) for raw in summary.get("static", []))]
     running = bool(snapshot.workloads)
     notes = list(summary.get("notes", [])) if running else []
@@ -41,7 +53,7 @@ def read_status(stage: Stage) -> dict[str, Any]:
             f"asbuilt up {stage.environment} brings it back",
         )
     ready = all(node["health"] == Health.READY for node in nodes)
-    operation = holder(stage.root / "journal.sqlite") if stage.root.is_dir() else None
+    operation = _operation(stage)
     return {
         "name": stage.name,
         "environment": stage.environment,
@@ -53,6 +65,22 @@ def read_status(stage: Stage) -> dict[str, Any]:
         "operation": operation,
         "notes": notes,
     }
+
+
+def _operation(stage: Stage) -> dict[str, str] | None:
+    """The operation under way, if any."""
+    path = stage.root / "journal.sqlite"
+    if not path.exists():
+        return None
+    journal = Journal.open(path, clock=time.time)
+    try:
+        holder = look_at_lock(journal)
+    finally:
+        journal.close()
+    if holder is None or not holder.held or holder.client.dead():
+        return None
+    since = datetime.fromtimestamp(holder.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"verb": holder.verb, "owner": holder.client.owner, "since": since}
 
 
 _KINDS = ("load-balancer", "app", "database", "cache", "consensus", "objects", "files")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from asbuilt.graph.model import Kind
 from asbuilt.observe.snapshot import Snapshot
 from asbuilt.operations.acts import Acts
-from asbuilt.operations.entry import verify_entry
+from asbuilt.operations.entry import reachable, verify_entry
 from asbuilt.operations.execute import run_plan
 from asbuilt.operations.prepare import Prepared, make_root, prepare
 from asbuilt.operations.progress import Event, Tell
@@ -73,12 +73,11 @@ def realize(stage: Stage, tell: Tell, confirm: Callable[[Plan], None]) -> Outcom
             tell(Event("note", "", f"{len(steps.steps)} steps to do"))
             done = _run(session, steps, acts, tell)
         verify_entry(prepared.site, prepared.architecture, tell, wait=done > 0)
-        release = prepared.site.release
-        assert release is not None
-        Releases(session.journal).mark_active(release.id)
+        release = prepared.release
+        Releases(session.journal).mark_active(release)
         entrypoints = find_entrypoints(prepared)
-        _remember(prepared, release.id, entrypoints)
-    return Outcome(done, release.id, entrypoints, time.monotonic() - began, prepared.notes)
+        _remember(prepared, release, entrypoints)
+    return Outcome(done, release, entrypoints, time.monotonic() - began, prepared.notes)
 
 
 def _run(session: Session, steps: Plan, acts: Acts, tell: Tell) -> int:
@@ -91,7 +90,7 @@ def find_entrypoints(prepared: Prepared) -> dict[str, str]:
     site = prepared.site
     entry = site.entry
     if prepared.architecture.of(Kind.LOAD_BALANCER):
-        host = "127.0.0.1" if entry.address == "0.0.0.0" else entry.address
+        host = reachable(entry.address)
         return {"https": f"https://{host}:{entry.https_port}", "http": f"http://{host}:{entry.http_port}"}
     return {"http": f"http://{site.addresses['app-1']}:{site.ports['app-1']}"}
 
