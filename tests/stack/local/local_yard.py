@@ -11,7 +11,7 @@ from typing import Any
 
 from asbuilt.plan.workload import Exchange, Limits, Listen, Probe, Stop, Workload
 from asbuilt.targets.local.client import ensure_agent, find_agent
-from asbuilt.targets.local.leftovers import leftovers, kill_leftovers
+from asbuilt.targets.local.leftovers import kill_leftovers, leftovers
 
 ENGINE = str(Path(__file__).with_name("tiny_engine.py"))
 _hosts = itertools.count(1)

@@ -15,7 +15,7 @@ import pytest
 
 from asbuilt.plan.workload import ConfigFile, Exchange, Limits, Listen, Probe, Stop
 from asbuilt.targets.local.client import AgentClient, ensure_agent, find_agent
-from asbuilt.targets.local.leftovers import leftovers, find_processes
+from asbuilt.targets.local.leftovers import find_processes, leftovers
 from asbuilt.targets.local.process import read_process
 from asbuilt.values.errors import AsbuiltError, RefusedError
 from support import until

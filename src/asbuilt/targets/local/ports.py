@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from asbuilt.graph import services
 from asbuilt.graph.model import Architecture, Kind, Node
 from asbuilt.targets.local.listeners import WILDCARDS
 from asbuilt.values.errors import AsbuiltError
@@ -34,23 +35,24 @@ _NODES_IN_OCTET = 254
 _TIER_STEP = 16
 _LAST_OCTET = 254
 
-SERVICES: Mapping[str, tuple[Kind, int]] = {
-    "postgresql": (Kind.DATABASE, 5432),
-    "patroni": (Kind.DATABASE, 8008),
-    "redis": (Kind.CACHE, 6379),
-    "sentinel": (Kind.CACHE, 26379),
-    "etcd": (Kind.CONSENSUS, 2379),
-    "etcd-peer": (Kind.CONSENSUS, 2380),
-    "etcd-metrics": (Kind.CONSENSUS, 2381),
-    "s3": (Kind.OBJECTS, 8333),
-    "seaweedfs-master": (Kind.OBJECTS, 9333),
-    "seaweedfs-volume": (Kind.OBJECTS, 8080),
-    "seaweedfs-filer": (Kind.OBJECTS, 8888),
-    "route-primary": (Kind.LOAD_BALANCER, 5432),
-    "route-replica": (Kind.LOAD_BALANCER, 5433),
-    "route-cache": (Kind.LOAD_BALANCER, 6379),
-    "haproxy-stats": (Kind.LOAD_BALANCER, 8404),
+_OFFERS: Mapping[str, Kind] = {
+    "postgresql": Kind.DATABASE,
+    "patroni": Kind.DATABASE,
+    "redis": Kind.CACHE,
+    "sentinel": Kind.CACHE,
+    "etcd": Kind.CONSENSUS,
+    "etcd-peer": Kind.CONSENSUS,
+    "etcd-metrics": Kind.CONSENSUS,
+    "s3": Kind.OBJECTS,
+    "seaweedfs-master": Kind.OBJECTS,
+    "seaweedfs-volume": Kind.OBJECTS,
+    "seaweedfs-filer": Kind.OBJECTS,
+    "route-primary": Kind.LOAD_BALANCER,
+    "route-replica": Kind.LOAD_BALANCER,
+    "route-cache": Kind.LOAD_BALANCER,
+    "haproxy-stats": Kind.LOAD_BALANCER,
 }
+SERVICES = {name: (kind, services.SERVICES[name].port) for name, kind in _OFFERS.items()}
 """Standard port of each service, and the nodes that offer it."""
 
 _WITH_GRPC = frozenset({"s3", "seaweedfs-master", "seaweedfs-volume", "seaweedfs-filer"})
