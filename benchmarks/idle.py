@@ -19,7 +19,7 @@ SECONDS = 20.0
 
 
 def own_processes(ours: Environment) -> list[int]:
-    """The agent and what it started that is no workload: its pid file, and children without a workload's marker."""
+    """The agent, and its children that are no workloads."""
     agent = int((ours.root() / "agent" / "pid").read_text().split()[0])
     found = [agent]
     for entry in Path("/proc").iterdir():

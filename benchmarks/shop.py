@@ -1,4 +1,4 @@
-"""A production environment of examples/shop, in a home of its own, for the benchmarks that need a whole one."""
+"""A production environment of examples/shop in a home of its own, for benchmarks of the whole."""
 
 from __future__ import annotations
 

@@ -1,0 +1,75 @@
+"""All benchmarks, one table on stdout and in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import connections
+import failover
+import idle
+import load
+import up
+from common import HEADER, ROOT, Row, print_rows, say
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
+PARTS = {
+    "up": up.rows,
+    "idle": idle.rows,
+    "load": load.rows,
+    "connections": connections.rows,
+    "failover": lambda runs: failover.rows(3 * runs),
+}
+
+
+def describe_machine() -> str:
+    """Cores, memory, kernel: what figures depend on, and nothing that names the machine."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    kernel = platform.release().partition("-")[0]
+    return f"{cores} cores ({model}), {memory:.0f} GiB, Linux {kernel}, Python {platform.python_version()}"
+
+
+def render_page(page: str, rows: list[Row], machine: str, day: str) -> str:
+    """The page with its measured part replaced."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    table = "\n".join([HEADER, *(row.render() for row in rows)])
+    return f"{before}{BEGIN}\nMeasured on {day}: {machine}.\n\n{table}\n{END}{after}"
+
+
+def main() -> int:
+    """Run the parts; 1 when a target was missed or a part could not be measured."""
+    words = argparse.ArgumentParser()
+    words.add_argument("--runs", type=int, default=5)
+    words.add_argument("--only", action="append", choices=list(PARTS))
+    words.add_argument("--no-page", action="store_true", help="do not write docs/benchmarks.md")
+    given = words.parse_args()
+    rows: list[Row] = []
+    broken = []
+    for name in given.only or PARTS:
+        say(f"== {name}")
+        try:
+            rows += PARTS[name](given.runs)
+        except (OSError, RuntimeError, ValueError) as error:
+            broken.append(name)
+            say(f"{name}: not measured: {error}")
+    print_rows(rows)
+    if not given.no_page and not given.only and not broken:
+        day = datetime.now(UTC).strftime("%Y-%m-%d")
+        PAGE.write_text(render_page(PAGE.read_text(), rows, describe_machine(), day))
+    return 1 if broken or any(row.met is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

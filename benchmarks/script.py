@@ -1,0 +1,125 @@
+"""The hand-written script that `up` is measured against: the same processes, settings and data, and no care.
+
+It reads the workloads that `up` stored, writes their files, starts each one the moment what it needs is
+ready, and stops at the first good request. No locks, no journal, no proof that ports are free, no limits, no
+watching. The environment must be down; its data stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shop import answered
+
+from asbuilt.exec.identity import find_identity
+from asbuilt.plan.workload import from_json
+from asbuilt.targets.local.probe import Outcome, ask
+
+if TYPE_CHECKING:
+    from asbuilt.exec.identity import Identity
+    from asbuilt.plan.workload import Workload
+
+_EVERY = 0.05
+_WITHIN = 120.0
+
+
+def read_workloads(root: Path) -> dict[str, Workload]:
+    """The workloads of an environment that is up, by id."""
+    states = (json.loads(path.read_text()) for path in sorted((root / "agent" / "workloads").glob("*.json")))
+    return {one.id: one for one in (from_json(state["workload"]) for state in states)}
+
+
+class Script:
+    """Starts everything, and at the end kills everything it started."""
+
+    def __init__(self, root: Path, workloads: dict[str, Workload]) -> None:
+        self._root, self._workloads = root, workloads
+        self._identity: Identity = find_identity()
+        self._ready = {name: asyncio.Event() for name in workloads}
+        self._children: list[asyncio.subprocess.Process] = []
+
+    def _write(self, workload: Workload) -> None:
+        for folder in workload.directories:
+            Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        for file in workload.files:
+            path = Path(file.path)
+            if not (file.once and path.exists()):
+                path.write_text(file.content)
+                path.chmod(file.mode)
+
+    async def _start(self, workload: Workload, argv: tuple[str, ...]) -> asyncio.subprocess.Process:
+        node = self._root / "nodes" / workload.node
+        env = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": f"{node}/home",
+            "TMPDIR": f"{node}/tmp",
+            **dict(workload.env),
+            **{name: secret.reveal() for name, secret in workload.secret_env},
+        }
+        with (self._root / "logs" / f"script-{workload.id}.log").open("ab") as log:
+            child = await asyncio.create_subprocess_exec(
+                *(self._identity.wrap(argv) if workload.unprivileged else argv),
+                cwd=workload.cwd,
+                env=env,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._children.append(child)
+        return child
+
+    async def _run(self, workload: Workload) -> None:
+        # what is no workload was done by `up` before: seeded data, made buckets, migrations
+        await asyncio.gather(*(self._ready[name].wait() for name in workload.needs if name in self._ready))
+        self._write(workload)
+        if workload.before_start and await (await self._start(workload, workload.before_start)).wait() != 0:
+            raise RuntimeError(f"before the start of {workload.id}: failed")
+        child = await self._start(workload, workload.argv)
+        while workload.ready.exchange and (await ask(workload.ready.exchange)).outcome is not Outcome.GOOD:
+            if child.returncode is not None:
+                raise RuntimeError(f"{workload.id} ended with status {child.returncode}")
+            await asyncio.sleep(_EVERY)
+        self._ready[workload.id].set()
+
+    async def up(self, url: str) -> None:
+        """Until every workload is ready and a request is answered."""
+        await asyncio.gather(*(self._run(one) for one in self._workloads.values()))
+        while not await asyncio.to_thread(answered, url):
+            await asyncio.sleep(_EVERY)
+
+    async def down(self) -> None:
+        """Stop as `down` would: everybody's own signal, and after the grace time the hard one."""
+        for workload, child in zip(self._workloads.values(), self._children, strict=False):
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, getattr(signal, workload.stop.signal))
+        for child in self._children:
+            try:
+                await asyncio.wait_for(child.wait(), 10)
+            except TimeoutError:
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                await child.wait()
+
+
+def start_and_stop(root: Path, workloads: dict[str, Workload], url: str) -> float:
+    """Seconds until the first good answer; everything is stopped again."""
+
+    async def once() -> float:
+        script = Script(root, workloads)
+        began = time.monotonic()
+        try:
+            await asyncio.wait_for(script.up(url), _WITHIN)
+            return time.monotonic() - began
+        finally:
+            await script.down()
+
+    return asyncio.run(once())
