@@ -43,7 +43,7 @@ class Script:
         self._root, self._workloads = root, workloads
         self._identity: Identity = find_identity()
         self._ready = {name: asyncio.Event() for name in workloads}
-        self._children: list[asyncio.subprocess.Process] = []
+        self._children: dict[str, asyncio.subprocess.Process] = {}
 
     def _write(self, workload: Workload) -> None:
         for folder in workload.directories:
@@ -60,7 +60,7 @@ class Script:
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "HOME": f"{node}/home",
-            "TMPDIR": f"{node}/tmp",
+            "TMPDIR": f"{node}/tmp",  # noqa: S108 - the node's own
             **dict(workload.env),
             **{name: secret.reveal() for name, secret in workload.secret_env},
         }
@@ -74,7 +74,6 @@ class Script:
                 stderr=log,
                 start_new_session=True,
             )
-        self._children.append(child)
         return child
 
     async def _run(self, workload: Workload) -> None:
@@ -83,7 +82,7 @@ class Script:
         self._write(workload)
         if workload.before_start and await (await self._start(workload, workload.before_start)).wait() != 0:
             raise RuntimeError(f"before the start of {workload.id}: failed")
-        child = await self._start(workload, workload.argv)
+        child = self._children[workload.id] = await self._start(workload, workload.argv)
         while workload.ready.exchange and (await ask(workload.ready.exchange)).outcome is not Outcome.GOOD:
             if child.returncode is not None:
                 raise RuntimeError(f"{workload.id} ended with status {child.returncode}")
@@ -93,21 +92,26 @@ class Script:
     async def up(self, url: str) -> None:
         """Until every workload is ready and a request is answered."""
         await asyncio.gather(*(self._run(one) for one in self._workloads.values()))
-        while not await asyncio.to_thread(answered, url):
+        while not await asyncio.to_thread(answered, url):  # noqa: ASYNC110 - asked over TCP
             await asyncio.sleep(_EVERY)
 
     async def down(self) -> None:
-        """Stop as `down` would: everybody's own signal, and after the grace time the hard one."""
-        for workload, child in zip(self._workloads.values(), self._children, strict=False):
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, getattr(signal, workload.stop.signal))
-        for child in self._children:
-            try:
-                await asyncio.wait_for(child.wait(), 10)
-            except TimeoutError:
+        """Stop as `down` would: apps, databases, then the rest; the hard signal after ten seconds."""
+        for kinds in ({"app"}, {"database"}, {one.kind for one in self._workloads.values()}):
+            chosen = [
+                one for one in self._workloads.values() if one.kind in kinds and one.id in self._children
+            ]
+            for workload in chosen:
                 with suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                await child.wait()
+                    os.killpg(self._children[workload.id].pid, getattr(signal, workload.stop.signal))
+            for workload in chosen:
+                child = self._children.pop(workload.id)
+                try:
+                    await asyncio.wait_for(child.wait(), 10)
+                except TimeoutError:
+                    with suppress(ProcessLookupError):
+                        os.killpg(child.pid, signal.SIGKILL)
+                    await child.wait()
 
 
 def start_and_stop(root: Path, workloads: dict[str, Workload], url: str) -> float:
