@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    WithJsonSchema,
+)
 
 from asbuilt.values.units import Count, Duration, Size, SizeRange
 
@@ -70,13 +80,16 @@ class Model(BaseModel):
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Line = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
+Line = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]*$")]
 """One line of text: no control characters, so that no value can add a line to a configuration file."""
+_OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = rf"^{_OCTET}(\.{_OCTET}){{3}}$"
 UrlPath = Annotated[str, Field(max_length=1024, pattern=r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$")]
 HostName = Annotated[
     str,
     Field(
-        max_length=253, pattern=r"^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+        max_length=253,
+        pattern=r"^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     ),
 ]
 _PART = r"(\.|\.?[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*|\.\.[^/\x00-\x1f\x7f]+)"
@@ -98,24 +111,88 @@ class SecretFromEnvironment(Model):
 class SecretFromFile(Model):
     """A secret read from a file, without its last line break."""
 
-    file: Line
+    file: Annotated[Line, Field(min_length=1)]
     """Path of the file, relative to asbuilt.yaml or absolute. Keep it out of git."""
 
 
 class SecretFromCommand(Model):
     """A secret that a command prints, for password managers and vaults."""
 
-    command: list[Line]
+    command: Annotated[list[Line], Field(min_length=1)]
     """The command as a list of words; it runs without a shell in the folder of asbuilt.yaml."""
 
 
-SecretReference = SecretFromEnvironment | SecretFromFile | SecretFromCommand
+def _reference_tag(value: Any) -> str | None:  # noqa: ANN401 - the raw value of the file, whatever it is
+    if isinstance(value, dict):
+        ways = [way for way in ("env", "file", "command") if way in value]
+        return f"<{ways[0]}>" if len(ways) == 1 else None
+    kinds = {SecretFromEnvironment: "<env>", SecretFromFile: "<file>", SecretFromCommand: "<command>"}
+    return kinds.get(type(value))
+
+
+SecretReference = Annotated[
+    Annotated[SecretFromEnvironment, Tag("<env>")]
+    | Annotated[SecretFromFile, Tag("<file>")]
+    | Annotated[SecretFromCommand, Tag("<command>")],
+    Discriminator(_reference_tag),
+]
+
+
+def _command_tag(value: Any) -> str | None:  # noqa: ANN401 - the raw value of the file, whatever it is
+    if isinstance(value, (list, tuple)):
+        return "<words>"
+    return None if isinstance(value, dict) else "<line>"
+
+
+CommandLine = Annotated[
+    Annotated[Line, Tag("<line>")] | Annotated[list[Line], Tag("<words>")], Discriminator(_command_tag)
+]
+"""A line, or a list of words."""
+
+
+def _nothing(value: Any) -> Any:  # noqa: ANN401 - the raw value of the file, whatever it is
+    return None if value in ("none", "None") else value
+
+
+NoneWord = BeforeValidator(_nothing)
+"""For fields that may be left out: `none` says so, as `null` does."""
+
+
+def _at_least(least: str) -> AfterValidator:
+    smallest = Size.parse(least)
+
+    def check(size: Size) -> Size:
+        if size < smallest:
+            raise ValueError(f"{size} is too little: at least {least}")
+        return size
+
+    return AfterValidator(check)
+
+
+def _some_servers(count: Count) -> Count:
+    if not 1 <= count.minimum <= count.maximum <= MAX_INSTANCES:
+        raise ValueError(f"between 1 and {MAX_INSTANCES} app servers")
+    return count
+
+
+MAX_INSTANCES = 200
+"""Each app server has a number of its own in the last byte of its address."""
+
+
+def _timer(duration: Duration) -> Duration:
+    if not 0.001 <= duration.seconds <= 20 * 86400:  # noqa: PLR2004 - said in the message
+        raise ValueError("between 1ms and 20d")
+    return duration
+
+
+TimerField = Annotated[DurationField, AfterValidator(_timer)]
+"""A time that an engine counts in milliseconds; some of them use 31 bits for it."""
 
 
 class App(Model):
     """The web application and the servers that run it."""
 
-    command: Line | list[Line]
+    command: CommandLine
     """How one instance is started. A line is split into words as a shell would, `$PORT`, `$HOST` and every
     other variable of the app are filled in, but there is no shell: no `&&`, no pipes. The app must listen
     on `$PORT`."""
@@ -125,27 +202,27 @@ class App(Model):
     """How an immutable release is made from the folder: `pip` installs requirements.txt or pyproject.toml into
     a virtual environment of the release, `npm` runs `npm ci` (or `npm install` without a lock file), `none`
     takes the files as they are."""
-    python: Line | None = None
+    python: Annotated[Line | None, NoneWord] = None
     """Python interpreter for `build: pip`; by default the one that runs asbuilt."""
-    node: Annotated[str, Field(pattern=r"^\d{1,3}$")] | None = None
+    node: Annotated[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}$")] | None, NoneWord] = None
     """Major version of Node.js that the app needs, like "22"; by default the `node` on the PATH."""
-    migrate: Line | list[Line] | None = None
+    migrate: Annotated[CommandLine | None, NoneWord] = None
     """Run once for each release, against the primary, before the release takes traffic."""
     health: UrlPath = "/health"
     """Path that answers 2xx or 3xx while an instance can serve."""
-    instances: CountField
+    instances: Annotated[CountField, AfterValidator(_some_servers)]
     """App servers: a number, or a range for auto-scaling; the least number is started."""
     cpu: Annotated[float, Field(gt=0, le=1024)]
     """CPU cores for each instance, at most."""
-    memory: SizeField
+    memory: Annotated[SizeField, _at_least("16MB")]
     """Memory for each instance, at most."""
-    disk: SizeField
+    disk: Annotated[SizeField, _at_least("1MB")]
     """Storage for each instance's own files."""
-    start_timeout: DurationField = Duration(60)
+    start_timeout: TimerField = Duration(60)
     """How long an instance may take until its health path answers."""
-    drain_timeout: DurationField = Duration(30)
+    drain_timeout: TimerField = Duration(30)
     """How long requests under way may take when an instance is stopped; then it gets SIGTERM."""
-    stop_timeout: DurationField = Duration(10)
+    stop_timeout: TimerField = Duration(10)
     """From SIGTERM to SIGKILL."""
     reload: bool = False
     """Run from the working tree and restart when a file changes: for development."""
@@ -160,12 +237,12 @@ class HealthCheck(Model):
 
     path: UrlPath | None = None
     """Path to GET; by default the app's `health`."""
-    interval: DurationField
+    interval: TimerField
     """Between two checks of a healthy server. Failures are found at once by passive detection, and then
     checked every `fast_interval`."""
-    fast_interval: DurationField = Duration(0.5)
+    fast_interval: TimerField = Duration(0.5)
     """Between two checks of a server that just changed or failed a request."""
-    timeout: DurationField = Duration(5)
+    timeout: TimerField = Duration(5)
     """How long an answer may take."""
 
 
@@ -178,13 +255,13 @@ class LoadBalancer(Model):
     """Active health check."""
     tls: Literal["1.3"] = "1.3"
     """Lowest TLS version: older ones are refused."""
-    domains: list[HostName] = Field(default_factory=list)
+    domains: Annotated[list[HostName], Field(max_length=100)] = Field(default_factory=list)
     """Names in its certificate, beside localhost and its addresses."""
-    address: Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")] = "127.0.0.1"
+    address: Annotated[str, Field(pattern=_IPV4)] = "127.0.0.1"
     """Address of the public entry points. 127.0.0.1 keeps them on this machine; 0.0.0.0 opens them."""
-    https_port: Port | None = None
+    https_port: Annotated[Port | None, NoneWord] = None
     """Port for HTTPS; by default 8443, or the next free one."""
-    http_port: Port | None = None
+    http_port: Annotated[Port | None, NoneWord] = None
     """Port for HTTP, which only redirects to HTTPS; by default 8080, or the next free one."""
 
 
@@ -206,7 +283,7 @@ class Database(Model):
     """Read replicas beside the primary. With two or more, commits are synchronous and failover is automatic."""
     storage: SizeRangeField
     """Storage at first, and what it may grow to."""
-    memory: SizeField = Size(2**30)
+    memory: Annotated[SizeField, _at_least("64MB")] = Size(2**30)
     """Memory for each database server, at most."""
     max_connections: Annotated[int, Field(ge=20, le=5000)] = 200
     """Connections each server takes."""
@@ -215,7 +292,7 @@ class Database(Model):
     without_consensus: Literal["continue", "stop"] = "continue"
     """What the primary does while the consensus store is down: `continue` writing as long as it reaches every
     other member, or `stop` (reads go on)."""
-    backup: Backup | None = None
+    backup: Annotated[Backup | None, NoneWord] = None
     """Backups. Not supported yet: accepted and shown, not acted on."""
 
 
@@ -226,7 +303,7 @@ class Cache(Model):
     """Major version of the Redis protocol."""
     replicas: Annotated[int, Field(ge=0, le=8)]
     """Replicas beside the primary."""
-    memory: SizeField
+    memory: Annotated[SizeField, _at_least("1MB")]
     """Memory for the data of each node."""
     eviction: Literal["lru", "lfu", "none"] = "lru"
     """What goes when the memory is full: the least recently used, the least frequently used, or nothing."""
@@ -251,22 +328,22 @@ class Files(Model):
 class EngineChoice(Model):
     """Where an engine's programs are, for owners who bring their own."""
 
-    path: Line
+    path: Annotated[Line, Field(min_length=1)]
     """Folder that holds the engine's programs."""
 
 
 class Engines(Model):
     """Programs to use instead of the ones asbuilt finds by itself."""
 
-    haproxy: EngineChoice | None = None
+    haproxy: Annotated[EngineChoice | None, NoneWord] = None
     """HAProxy 2.8 or newer."""
-    postgresql: EngineChoice | None = None
+    postgresql: Annotated[EngineChoice | None, NoneWord] = None
     """PostgreSQL of the database's version: initdb, postgres, pg_basebackup, pg_rewind, psql."""
-    redis: EngineChoice | None = None
+    redis: Annotated[EngineChoice | None, NoneWord] = None
     """redis-server 7 or valkey-server."""
-    etcd: EngineChoice | None = None
+    etcd: Annotated[EngineChoice | None, NoneWord] = None
     """etcd 3.4 or newer."""
-    seaweedfs: EngineChoice | None = None
+    seaweedfs: Annotated[EngineChoice | None, NoneWord] = None
     """weed."""
 
 
