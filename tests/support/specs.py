@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import strategies as st
+
 from asbuilt.spec.presets import PRESETS
 from asbuilt.spec.schema import Spec
 
@@ -26,3 +28,15 @@ def spec_of(name: str = "shop", /, **environments: dict[str, Any]) -> Spec:
         for environment, own in environments.items()
     }
     return Spec.model_validate({"name": name, "environments": complete})
+
+
+@st.composite
+def environments(draw: st.DrawFn) -> dict[str, Any]:
+    """The owner's part of one environment: any kind, any size, anything left out."""
+    kind = draw(st.sampled_from(["development", "staging", "production"]))
+    own: dict[str, Any] = {"kind": kind, "app": {"instances": draw(st.integers(1, 30))}}
+    replicas = st.integers(0, 8).map(lambda n: {"replicas": n})
+    own |= draw(st.fixed_dictionaries({}, optional={"database": replicas, "cache": replicas}))
+    for block in draw(st.sets(st.sampled_from(["database", "cache", "objects", "files", "load_balancer"]))):
+        own[block] = None
+    return own

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _CYLINDERS: Final = {Kind.DATABASE, Kind.CACHE}
 _CURVE: Final = 6.0
 """Half the height of a cylinder's lid."""
+_SVG: Final = 'xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title description"'
 _LOWER: Final = {"Data Tier", "Storage Tier", "Other Systems"}
 
 
@@ -35,8 +36,7 @@ def render_svg(architecture: Architecture, looks: Mapping[str, Look] | None = No
     layout = arrange(drawn)
     size = f"{layout.width:g} {layout.height:g}"
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{layout.width:g}" '
-        f'height="{layout.height:g}" role="img" aria-labelledby="title description">',
+        f'<svg {_SVG} viewBox="0 0 {size}" width="{layout.width:g}" height="{layout.height:g}">',
         f'<title id="title">{_text("Architecture of " + drawn.title)}</title>',
         f'<desc id="description">{_text(describe(drawn))}</desc>',
         f"<style>{STYLE}</style>",
@@ -79,7 +79,8 @@ def _text(words: str) -> str:
 def _marker(style: Style) -> str:
     return (
         f'<marker id="head-{style}" class="head {style}" viewBox="0 0 10 10" refX="9" refY="5" '
-        'markerUnits="userSpaceOnUse" markerWidth="9" markerHeight="9" orient="auto"><path d="M0 1 10 5 0 9z"/></marker>'
+        'markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto">'
+        '<path d="M0 1 10 5 0 9z"/></marker>'
     )
 
 
@@ -134,12 +135,13 @@ def _arrow(drawn: Sketch, layout: Layout, arrow: Arrow) -> str:
     )
     return (
         f'<g class="{kind}" data-source="{_text(arrow.source)}" data-target="{_text(arrow.target)}">'
-        f'<title>{_text(told)}</title><path d="{_path(way(layout, arrow))}" marker-end="url(#head-{arrow.style})"/></g>'
+        f"<title>{_text(told)}</title>{_line(way(layout, arrow), arrow.style)}</g>"
     )
 
 
-def _path(points: tuple[Point, ...]) -> str:
-    return "M" + " ".join(f"{x:g},{y:g}" for x, y in points)
+def _line(points: tuple[Point, ...], style: Style) -> str:
+    corners = " ".join(f"{x:g},{y:g}" for x, y in points)
+    return f'<path d="M{corners}" marker-end="url(#head-{style})"/>'
 
 
 def _box(box: Box, place: Rect) -> Iterator[str]:
@@ -178,10 +180,8 @@ def _legend(layout: Layout) -> Iterator[str]:
         (Style.REPLICATION, "replication"),
         (Style.CONTROL, "checks and coordination"),
     ):
-        yield (
-            f'<g class="legend {style}"><path d="M{x:g},{y:g} {x + 34:g},{y:g}" marker-end="url(#head-{style})"/></g>'
-        )
+        yield f'<g class="legend {style}">{_line(((x, y), (x + 34, y)), style)}</g>'
         yield _label("note start", x + 42, y + 4, words)
         x += 42 + 7 * len(words) + 26
-    yield f'<g class="box absent"><rect class="shape" x="{x:g}" y="{y - 8:g}" width="26" height="16" rx="4"/></g>'
+    yield f'<g class="box absent">{_rect("shape", Rect(x, y - 8, 26, 16), 4)}</g>'
     yield _label("note start", x + 34, y + 4, "not supported yet")

@@ -93,12 +93,12 @@ def arrange(sketch: Sketch) -> Layout:
     y = float(_MARGIN + BOX_HEIGHT + _ROWS + 22)
     top = y - 36
     for row, tier in enumerate(upper, 1):
-        height = BOX_HEIGHT + 2 * _PAD
-        layout.tiers[tier.title] = Rect(left, y, inner, height)
+        deep = BOX_HEIGHT + 2 * _PAD
+        layout.tiers[tier.title] = Rect(left, y, inner, deep)
         start = max(left + (inner - _row_width(len(tier.boxes))) / 2, left + _LABEL)
         _row(layout, tier.boxes, (start, y + _PAD), row)
-        layout.below[row] = y + height
-        y += height + _ROWS + (12 if stacked else 0) * (row == len(upper))
+        layout.below[row] = y + deep
+        y += deep + _ROWS + (12 if stacked else 0) * (row == len(upper))
     height = max((_lower_height(tier, stacked=stacked) for tier in lower), default=0)
     x, spare = left, inner - needed[0]
     for tier, width in zip(lower, widths, strict=True):

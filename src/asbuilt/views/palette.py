@@ -61,8 +61,10 @@ def _colours(words: dict[str, str], boxes: dict[str, tuple[str, str]]) -> str:
         f"text{{{words['text']}}}",
         f".id,.detail,.note,.heading{{{words['quiet']}}}",
     ]
-    for style in ("call", "replication", "control"):
-        rules.append(f"g.{style}>path{{stroke:{words[style]}}}.head.{style}>path{{fill:{words[style]}}}")
+    rules += [
+        f"g.{style}>path{{stroke:{words[style]}}}.head.{style}>path{{fill:{words[style]}}}"
+        for style in ("call", "replication", "control")
+    ]
     for name, (fill, stroke) in boxes.items():
         rules.append(f".{name}>.shape{{fill:{fill};stroke:{stroke}}}.{name}>.lid{{stroke:{stroke}}}")
     return "".join(rules)

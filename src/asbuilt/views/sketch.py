@@ -214,11 +214,9 @@ def _detail(architecture: Architecture, node: Node) -> str:
     if limits.storage is not None:
         grows = limits.storage_max not in {None, limits.storage}
         return f"{limits.storage}..{limits.storage_max}" if grows else str(limits.storage)
-    if node.kind is Kind.CONSENSUS:
-        return "etcd"
     if node.kind is Kind.CACHE and spec.cache is not None:
         return f"{limits.memory}, {spec.cache.eviction}"
-    return ""
+    return "etcd" if node.kind is Kind.CONSENSUS else ""
 
 
 def _arrows(
