@@ -161,7 +161,7 @@ def _ask_git(folder: Path, runner: Runner) -> list[str]:
             )
         except AsbuiltError:
             return []
-        if said.status != 0:
+        if said.status != 0 or "\ufffd" in said.stdout:  # a name that is not UTF-8: look for ourselves
             return []
         found = [name for name in said.stdout.split("\0") if name]
         if option == "--others":  # somebody who tracks such a file means it
