@@ -15,7 +15,7 @@ class Service:
     """One thing that listens.
 
     Args:
-        port: the standard TCP port (for `dns` UDP as well).
+        port: the standard TCP port (for `dns` UDP as well); 0 where nothing listens, like a shared folder.
         protocol: what is spoken there.
     """
 
@@ -43,6 +43,7 @@ SERVICES: Final[dict[str, Service]] = {
     "seaweedfs-master": Service(9333, "http"),
     "seaweedfs-volume": Service(8080, "http"),
     "seaweedfs-filer": Service(8888, "http"),
+    "files": Service(0, "file"),
     "mock": Service(8025, "http"),
 }
 """Every service by name. `app` stands for the own port of whichever app instance."""

@@ -93,7 +93,7 @@ def _app_calls(by_kind: _Nodes) -> Iterator[Edge]:
     else:
         calls += [(cache, "redis", "cache") for cache in caches]
     calls += [(objects, "s3", "objects") for objects in by_kind[Kind.OBJECTS]]
-    calls += [(files, "seaweedfs-filer", "files") for files in by_kind[Kind.FILES]]
+    calls += [(files, "files", "shared folder") for files in by_kind[Kind.FILES]]
     calls += [(mock, "mock", "other systems") for mock in by_kind[Kind.MOCK]]
     for app in by_kind[Kind.APP]:
         for target, service, label in calls:

@@ -9,6 +9,7 @@ from asbuilt.operations.status import read_status
 from asbuilt.spec.load import load
 from asbuilt.views.diagram import render_mermaid
 from asbuilt.views.drawing import render_svg
+from asbuilt.views.sketch import Look
 
 if TYPE_CHECKING:
     from asbuilt.values.stage import Stage
@@ -17,5 +18,6 @@ if TYPE_CHECKING:
 def draw(stage: Stage, form: str, *, live: bool) -> str:
     """Mermaid text or an SVG drawing."""
     architecture = build(load(stage.file).spec, stage.environment)
-    health = {node["id"]: node for node in read_status(stage)["nodes"]} if live else None
-    return render_svg(architecture, health) if form == "svg" else render_mermaid(architecture, health)
+    nodes = read_status(stage)["nodes"] if live else []
+    looks = {node["id"]: Look(node["health"], node["role"]) for node in nodes} if live else None
+    return render_svg(architecture, looks) if form == "svg" else render_mermaid(architecture, looks)

@@ -1,7 +1,7 @@
 """What to watch: every port that tells metrics or health, each once.
 
-Invariant: a node and a port appear once; every node that runs has at least one row; what no engine realizes
-has none.
+Invariant: a node and a port appear once; every node that listens has at least one row; a shared folder and
+what no engine realizes have none.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ HEALTH: Final = "health"
 _WATCHED: Final[dict[Kind, tuple[tuple[str, str, str], ...]]] = {
     Kind.LOAD_BALANCER: (("haproxy-stats", METRICS, "/metrics"), ("https", HEALTH, "TLS handshake")),
     Kind.CONSENSUS: (("etcd-metrics", METRICS, "/metrics"), ("etcd", HEALTH, "TCP connect")),
-    Kind.OBJECTS: (("s3", HEALTH, "/healthz"),),
-    Kind.FILES: (("seaweedfs-filer", HEALTH, "/healthz"),),
+    Kind.OBJECTS: (("s3", HEALTH, "/ is refused with 403"),),
+    Kind.FILES: (),
 }
 """Service, what it tells, and the path (or the question, where it is not HTTP)."""
 

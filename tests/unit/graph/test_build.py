@@ -62,7 +62,7 @@ def test_one_database_needs_neither_consensus_nor_routes() -> None:
     architecture = build(spec_of(staging={}), "staging")
     assert architecture.of(Kind.CONSENSUS) == ()
     assert [e.service for e in architecture.edges if e.source == "app-1"] == [
-        "postgresql", "redis", "s3", "seaweedfs-filer",
+        "postgresql", "redis", "s3", "files",
     ]  # fmt: skip
     assert not [e for e in architecture.edges if e.source == "lb-1" and not e.target.startswith("app-")]
 

@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-import yaml
 
 from asbuilt.graph.build import build
+from asbuilt.spec.load import load
 from asbuilt.views.diagram import render_mermaid
 from asbuilt.views.drawing import render_svg
 from asbuilt.views.flows import render_flows
 from asbuilt.views.monitoring import render_monitoring
-from support.specs import spec_of
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = ("development", "staging", "production")
@@ -28,9 +27,7 @@ VIEWS = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", VIEWS)
 def test_golden(case: str, name: str) -> None:
-    written = yaml.safe_load((GOLDEN / case / "asbuilt.yaml").read_text(encoding="utf-8"))
-    own = {case: {"app": written["app"], **written["environments"][case]}}
-    text = VIEWS[name](build(spec_of(written["name"], **own), case))
+    text = VIEWS[name](build(load(GOLDEN / case / "asbuilt.yaml").spec, case))
     golden = GOLDEN / case / name
     if os.environ.get("ASBUILT_GOLDEN") == "write":
         golden.write_text(text, encoding="utf-8")
