@@ -132,7 +132,7 @@ def _needs_first(before: Snapshot, after: Snapshot, desired: Desired) -> Iterato
 
 
 def _needed(before: Snapshot, after: Snapshot, desired: Desired) -> Iterator[Violation]:
-    """Nothing is stopped for good that something still needs: another leaver, or one that has to move on yet."""
+    """Nothing is stopped for good that another leaver, or one that has to move on yet, still needs."""
     users: dict[str, list[str]] = defaultdict(list)
     for one, seen in after.workloads.items():
         workload = desired.workloads.get(one)

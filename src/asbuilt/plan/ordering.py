@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from asbuilt.observe.snapshot import Health
 from asbuilt.plan.step import StepKind, natural
 from asbuilt.plan.stopping import rank
 
@@ -46,6 +47,7 @@ class Change:
     node_kind: str
     reason: str
     title: str = ""
+    destructive: bool = False
 
     @property
     def id(self) -> str:
@@ -64,7 +66,7 @@ def link_needs(dag: Dag, changes: Mapping[str, Change], desired: Desired, seen: 
         if change.kind is not StepKind.STOP:
             for need in needs_of(one, desired):
                 other = changes.get(need)
-                if other is not None and _waits(change, other):
+                if other is not None and _waits(change, other, seen):
                     dag.add(other.id, change.id)
         if change.kind in {StepKind.RESTART, StepKind.RELOAD}:
             for need in seen.workloads[one].needs:
@@ -73,13 +75,14 @@ def link_needs(dag: Dag, changes: Mapping[str, Change], desired: Desired, seen: 
                     dag.add(change.id, other.id)
 
 
-def _waits(change: Change, need: Change) -> bool:
+def _waits(change: Change, need: Change, seen: Snapshot) -> bool:
     if need.kind in {StepKind.RELOAD, StepKind.STOP}:
         return False
     if need.kind is StepKind.RESTART:
         # A reload does not care that something behind is away for a moment. Members of one kind that restart
-        # are all there but one at any time, and their order is that of rule 4.
-        together = change.kind is StepKind.RESTART and change.node_kind == need.node_kind
+        # are all there but one at any time, and their order is that of rule 4, unless the need is down now.
+        ready = seen.workloads[need.subject].health is Health.READY
+        together = ready and change.kind is StepKind.RESTART and change.node_kind == need.node_kind
         return change.kind is not StepKind.RELOAD and not together
     return True
 

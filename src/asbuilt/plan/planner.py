@@ -15,7 +15,7 @@ from asbuilt.plan.dag import Dag, find_cycle
 from asbuilt.plan.ordering import Change, link_balancer, link_needs, link_tiers, needs_of, order_key
 from asbuilt.plan.step import Plan, Step, StepKind, natural
 from asbuilt.plan.stopping import link_stops, rank, running
-from asbuilt.plan.workload import Setup, Workload
+from asbuilt.plan.workload import Setup, Workload, digests
 from asbuilt.values.errors import AsbuiltError
 
 KEEPS_DATA: Final = frozenset({"database", "cache", "objects", "files", "consensus"})
@@ -70,7 +70,7 @@ def plan_down(seen: Snapshot) -> Plan:
     link_stops(dag, stopping.values())
     ordered = dag.order(lambda step: (rank(changes[step].node_kind), natural(changes[step].subject)))
     needs = dag.needs(ordered)
-    return Plan(tuple(_step(changes[step], needs[step], keeps_data=frozenset()) for step in ordered))
+    return Plan(tuple(_step(changes[step], needs[step]) for step in ordered))
 
 
 def check_needs(desired: Desired) -> None:
@@ -116,11 +116,12 @@ def difference(workload: Workload, seen: Seen | None) -> tuple[StepKind, str] | 
     problem = f": {seen.problem}" if seen.problem else ""
     if seen.health is Health.STOPPED or (seen.health is Health.FAILING and seen.pid is None):
         return StepKind.START, f"it is {seen.health}{problem}"
-    if seen.digest == workload.digest:
+    digest, process_digest = digests(workload)
+    if seen.digest == digest:
         # Not ready, but as wanted: the step waits for it, so that nothing goes on before its needs are ready.
         return None if seen.health is Health.READY else (StepKind.START, f"it is {seen.health}{problem}")
-    if seen.process_digest == workload.process_digest:
-        reloads = workload.reload is not None and seen.health in {Health.READY, Health.DRAINING}
+    if seen.process_digest == process_digest:
+        reloads = workload.reload is not None and seen.health is Health.READY
         return StepKind.RELOAD if reloads else StepKind.RESTART, "its configuration changed"
     if workload.release is not None and seen.release is not None and workload.release != seen.release:
         return StepKind.RESTART, f"release {workload.release} replaces {seen.release}"
@@ -140,11 +141,13 @@ def _changes(desired: Desired, seen: Snapshot) -> dict[str, Change]:
             found[one] = Change(change[0], one, workload.kind, change[1])
     for one, there in seen.workloads.items():
         if one not in desired.workloads and one not in found and running(there):
-            found[one] = Change(StepKind.STOP, one, there.kind, "it is not wanted any more")
+            # A helper (Sentinel) of a node holds no copy of the data.
+            copy = there.kind in KEEPS_DATA and there.id == there.node
+            found[one] = Change(StepKind.STOP, one, there.kind, "it is not wanted any more", destructive=copy)
     return found
 
 
-def _step(change: Change, needs: set[str], *, keeps_data: frozenset[str] = KEEPS_DATA) -> Step:
+def _step(change: Change, needs: set[str]) -> Step:
     return Step(
         id=change.id,
         kind=change.kind,
@@ -153,5 +156,5 @@ def _step(change: Change, needs: set[str], *, keeps_data: frozenset[str] = KEEPS
         title=change.title or f"{change.kind} {change.subject}",
         reason=change.reason,
         needs=tuple(sorted(needs, key=natural)),
-        destructive=change.kind is StepKind.STOP and change.node_kind in keeps_data,
+        destructive=change.destructive,
     )

@@ -213,17 +213,25 @@ class Workload:
         `needs` is about the order of starting and is not given to it: a balancer that needs one more app
         server is not another process for that.
         """
-        return _digest(to_json(self), "needs")
+        return digests(self)[0]
 
     @property
     def process_digest(self) -> str:
         """Like `digest` without the files: equal when a reload is enough."""
-        return _digest(to_json(self), "needs", "files")
+        return digests(self)[1]
 
 
-def _digest(fields: dict[str, Any], *without: str) -> str:
-    given = {name: value for name, value in fields.items() if name not in without}
-    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
+def digests(workload: Workload) -> tuple[str, str]:
+    """`digest` and `process_digest` for the price of one."""
+    process = _digest({name: _encode(getattr(workload, name)) for name in _PROCESS_FIELDS})
+    return _digest([process, _encode(workload.files)]), process
+
+
+_PROCESS_FIELDS = tuple(sorted(set(Workload.__dataclass_fields__) - {"files", "needs"}))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +262,12 @@ def to_json(workload: Workload) -> dict[str, Any]:
     return {name: _encode(getattr(workload, name)) for name in Workload.__dataclass_fields__}
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def _encode(value: Any) -> Any:  # noqa: ANN401 - any field of the dataclasses above
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Secret):
         return value.reveal()
     if isinstance(value, bytes):
