@@ -29,7 +29,8 @@ def render_production() -> str:
 
 
 def _render_verb(name: str, parser: argparse.ArgumentParser) -> list[str]:
-    lines = [f"## asbuilt {name}", "", f"{(parser.description or '').capitalize()}.", ""]
+    about = parser.description or ""
+    lines = [f"## asbuilt {name}", "", f"{about[:1].upper()}{about[1:]}.", ""]
     for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
         if isinstance(action, argparse._HelpAction):  # noqa: SLF001 - the same
             continue
