@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from asbuilt.graph.build import build
 from asbuilt.graph.model import Architecture, Kind, Node, Zone
 from asbuilt.targets.local import place as places
 from asbuilt.targets.local.ground import Ground, read_ground
-from asbuilt.targets.local.listeners import Listener, on_port, parse_listeners
+from asbuilt.targets.local.listeners import Listener, on_port, parse_listeners, read_listeners
 from asbuilt.targets.local.names import CLAIM_PORT
 from asbuilt.targets.local.place import load_place, settle
 from asbuilt.targets.local.ports import SERVICES, Before, choose, render_address
@@ -21,7 +22,6 @@ from support.specs import spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Look = Callable[..., None]
 
@@ -216,6 +216,17 @@ TABLE6 = """\
    0: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 0:0 0:0 0 33 0 41 1 0
    1: 0000000000000000FFFF00000100007F:1F91 00000000000000000000000000000000:0000 0A 0:0 0:0 0 33 0 42 1 0
 """
+
+
+def test_both_ways_of_looking_see_the_same() -> None:
+    with socket.socket() as squatter:
+        squatter.bind(("127.205.3.2", 0))
+        squatter.listen()
+        port = squatter.getsockname()[1]
+        from_file = parse_listeners(Path("/proc/net/tcp").read_text())
+        mine = [one for one in read_listeners() if one.port == port and one.host == "127.205.3.2"]
+        assert mine == [one for one in from_file if one.port == port and one.host == "127.205.3.2"]
+        assert len(mine) == 1
 
 
 def test_listeners_are_parsed() -> None:

@@ -120,6 +120,10 @@ class Keeper:
         elif not self.watch.wanted:
             await self.body.kill_all()
             self.watch = Watch(wanted=should_run, clean=True)
+        self.keep()
+
+    def keep(self) -> None:
+        """Start to keep; a new workload needs nothing before, `start` looks for leftovers itself."""
         self._loop_task = asyncio.ensure_future(self._keep())
 
     async def _keep(self) -> None:
@@ -267,8 +271,6 @@ class Keeper:
         finally:
             now, timeout = self._now(), self.workload.ready.start_timeout
             due = next_probe(self.watch, now, spread=self._spread, start_timeout=timeout)
-            if self.workload.role is not None:
-                due = min(due, max(now, self._next_role)) if self.watch.good else due
             self.watch = replace(self.watch, probing=False, next_probe=due)
             self._tell()
             self._wake.set()

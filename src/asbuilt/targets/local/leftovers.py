@@ -33,10 +33,9 @@ def _groups(root: Path) -> tuple[str, ...]:
         raw = read_json(file)
         found += [str(group) for group in raw["groups"]] if raw else []
     name = root_hash(root)
-    for folder in limiting.CGROUP_ROOT.glob(f"*/asbuilt/{name}/*"):
-        if folder.is_dir() and str(folder) not in found:
-            found.append(str(folder))
-    return tuple(group for group in found if Path(group).is_dir())
+    for base in limiting.list_bases():
+        found += [str(folder) for folder in sorted((base / "asbuilt" / name).glob("*/"))]
+    return tuple(dict.fromkeys(group.rstrip("/") for group in found if Path(group).is_dir()))
 
 
 def find_processes(root: Path) -> dict[Ident, str]:

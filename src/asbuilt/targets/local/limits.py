@@ -160,6 +160,16 @@ def apply(limits: Limits, name: str, machine: Machine, *, root: Path = CGROUP_RO
     return Applied("none")
 
 
+def list_bases(*, root: Path = CGROUP_ROOT) -> tuple[Path, ...]:
+    """Folders in which `apply` may have made its groups."""
+    own = _own_groups()
+    v2 = root / own.get("", "")
+    found = [v2, v2.parent] if (root / "cgroup.controllers").exists() else []
+    for controller in _CONTROLLERS_V1:
+        found += [root / controller / own.get(controller, ""), root / controller]
+    return tuple(dict.fromkeys(folder for folder in found if folder.is_dir()))
+
+
 def describe_limits(*, root: Path = CGROUP_ROOT) -> str:
     """Words for `doctor`: how limits would be kept here. Looks only; a group is made at the first start."""
     if (root / "cgroup.controllers").exists():

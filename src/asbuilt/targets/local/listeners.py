@@ -1,4 +1,4 @@
-"""Who listens where, as /proc/net/tcp and tcp6 show it.
+"""Who listens where, as the kernel tells.
 
 Invariant: reading only; a port is never opened to find out who holds it, but for `is_free`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 _LISTEN = "0A"
 _V4_LENGTH = 8
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_REQUEST_DUMP = 0x301
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+_TCP_LISTEN = 10
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to recognise it, not to bind it
 
 
@@ -53,7 +60,15 @@ def parse_listeners(text: str) -> list[Listener]:
 
 
 def read_listeners() -> list[Listener]:
-    """Every listening TCP socket of this network namespace."""
+    """Every listening TCP socket of this network namespace.
+
+    Asked of the kernel's socket diagnosis, which walks only the listening ones: with ten thousand connections
+    open, /proc/net/tcp takes 10 ms and more. It is the second choice, for kernels built without the first.
+    """
+    try:
+        return [one for family in (socket.AF_INET, socket.AF_INET6) for one in _diagnose(family)]
+    except OSError:
+        pass
     found = []
     for name in ("tcp", "tcp6"):
         try:
@@ -61,6 +76,44 @@ def read_listeners() -> list[Listener]:
         except OSError:  # a kernel without IPv6
             continue
     return found
+
+
+def _diagnose(family: socket.AddressFamily) -> list[Listener]:
+    """Ask by netlink; raises OSError where that is not possible."""
+    question = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 0, 0, 1 << _TCP_LISTEN)
+    header = struct.pack("=IHHII", 16 + len(question), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0)
+    found: list[Listener] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as sock:
+        sock.settimeout(2.0)
+        sock.sendto(header + question, (0, 0))
+        while True:
+            finished, part = parse_diagnosis(sock.recv(65536))
+            found += part
+            if finished:
+                return found
+
+
+def parse_diagnosis(data: bytes) -> tuple[bool, list[Listener]]:
+    """One netlink datagram: whether it was the last, and its sockets. Raises OSError for a refusal."""
+    found: list[Listener] = []
+    offset = 0
+    while offset + 16 <= len(data):
+        length, kind = struct.unpack_from("=IH", data, offset)
+        if kind == _NLMSG_DONE:
+            return True, found
+        if kind == _NLMSG_ERROR:
+            raise OSError(-struct.unpack_from("=i", data, offset + 16)[0], "socket diagnosis refused")
+        body = offset + 16
+        family = data[body]
+        port = struct.unpack_from("!H", data, body + 4)[0]
+        source = data[body + 8 : body + 24]
+        address = IPv4Address(source[:4]) if family == socket.AF_INET else IPv6Address(source)
+        if isinstance(address, IPv6Address):
+            address = address.ipv4_mapped or address
+        uid, inode = struct.unpack_from("=II", data, body + 64)
+        found.append(Listener(str(address), port, uid, inode))
+        offset += (length + 3) & ~3
+    return False, found
 
 
 def on_port(listeners: Iterable[Listener], host: str, port: int) -> list[Listener]:

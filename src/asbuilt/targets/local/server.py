@@ -155,7 +155,7 @@ class Server:
         if workload.id not in keepers:
             keeper = Keeper(self._agent.host, workload)
             keepers[workload.id] = keeper
-            await keeper.begin()
+            keeper.keep()
         return {"done": await keepers[workload.id].start(workload, request["epoch"])}
 
     async def _stop(self, request: Request) -> dict[str, Any]:
