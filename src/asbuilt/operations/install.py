@@ -197,7 +197,7 @@ class Node:
 
 
 def find_node(runner: Runner, wanted: str | None) -> Node:
-    """Node.js of the wanted major version: on the PATH, else from the wheel. Raises AsbuiltError BUILD-006."""
+    """Node.js of the wanted major version: on the PATH, else the wheel. Raises AsbuiltError BUILD-006."""
     seen: list[str] = []
     for folder, npm in (*_system_node(), *_wheel_node()):
         said = runner.ask(Command((f"{folder}/node", "--version"), timeout=30.0))

@@ -7,18 +7,21 @@ import hashlib
 import hmac
 import http.client
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
 
 from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.secret import Secret
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 _OK: Final = range(200, 300)
 _TIMEOUT: Final = 20.0
 _WARM_KEY: Final = ".asbuilt/ready"
+_ENCRYPTION: Final = (
+    b'<ServerSideEncryptionConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Rule>'
+    b"<ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm>"
+    b"</ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>"
+)
+"""Every object of the bucket is encrypted, whether the app asks for it or not."""
 
 
 def render_signature(
@@ -32,13 +35,12 @@ def render_signature(
     region: str,
     at: dt.datetime,
     query: str = "",
-    extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Headers of a request signed with AWS Signature Version 4. `path` and `query` are encoded already."""
     stamp = at.strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     digest = hashlib.sha256(body).hexdigest()
-    headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": stamp, **(extra or {})}
+    headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": stamp}
     names = sorted(headers)
     canonical = "\n".join(
         [method, path, query, *(f"{name}:{headers[name]}" for name in names), "", ";".join(names), digest]
@@ -65,9 +67,7 @@ class Gateway:
     access: Secret
     secret: Secret
 
-    def ask(
-        self, method: str, path: str, body: bytes = b"", extra: Mapping[str, str] | None = None
-    ) -> tuple[int, str]:
+    def ask(self, method: str, path: str, body: bytes = b"", *, query: str = "") -> tuple[int, str]:
         """Status and text of the answer. Raises OSError or HTTPException when nobody answers."""
         encoded = quote(path, safe="/-_.~")
         headers = render_signature(
@@ -79,11 +79,11 @@ class Gateway:
             secret=self.secret,
             region=self.region,
             at=dt.datetime.now(dt.UTC),
-            extra=extra,
+            query=query,
         )
         connection = http.client.HTTPConnection(self.host, self.port, timeout=_TIMEOUT)
         try:
-            connection.request(method, encoded, body=body, headers=headers)
+            connection.request(method, f"{encoded}?{query}" if query else encoded, body=body, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read().decode(errors="replace")
         finally:
@@ -97,19 +97,20 @@ class Gateway:
             return False
 
     def make_bucket(self, bucket: str) -> None:
-        """Make the bucket unless it is there, and prove that it takes an object.
+        """Make the bucket unless it is there, encrypt it by default, and prove that it takes an object.
 
         The first object makes the bucket's first volumes (up to 3 s), which the app's first upload would
         otherwise wait for. Raises AsbuiltError OBJECTS-001.
         """
-        steps: tuple[tuple[str, str, bytes], ...] = (
-            ("PUT", f"/{bucket}", b""),
-            ("PUT", f"/{bucket}/{_WARM_KEY}", b"ok"),
-            ("DELETE", f"/{bucket}/{_WARM_KEY}", b""),
+        steps: tuple[tuple[str, str, str, bytes], ...] = (
+            ("PUT", f"/{bucket}", "", b""),
+            ("PUT", f"/{bucket}", "encryption=", _ENCRYPTION),
+            ("PUT", f"/{bucket}/{_WARM_KEY}", "", b"ok"),
+            ("DELETE", f"/{bucket}/{_WARM_KEY}", "", b""),
         )
-        for method, path, body in steps if not self.has_bucket(bucket) else steps[1:]:
+        for method, path, query, body in steps if not self.has_bucket(bucket) else steps[1:]:
             try:
-                status, text = self.ask(method, path, body)
+                status, text = self.ask(method, path, body, query=query)
             except (OSError, http.client.HTTPException) as error:
                 raise self._failed(bucket, f"{method} {path}: {error}") from None
             if status not in _OK and "BucketAlreadyOwnedByYou" not in text:
