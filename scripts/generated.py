@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from asbuilt.cli.main import build_parser
 from asbuilt.graph.build import build
 from asbuilt.spec.load import load
+from asbuilt.spec.manual import REFERENCE_FILE, SCHEMA_FILE, render_json_schema, render_reference
 from asbuilt.views.drawing import render_svg
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ def render_commands() -> str:
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/commands.md": render_commands,
     "docs/production.svg": render_production,
+    REFERENCE_FILE: render_reference,
+    SCHEMA_FILE: lambda: json.dumps(render_json_schema(), indent=2) + "\n",
 }
 
 
