@@ -214,4 +214,9 @@ def _dump(value: object) -> str:
 
 
 def _load(text: str | None) -> Any:  # noqa: ANN401 - JSON values
-    return None if text is None else json.loads(text)
+    """The JSON values; None where there are none, or where a flipped bit made them unreadable."""
+    if text is None:
+        return None
+    with suppress(ValueError):
+        return json.loads(text)
+    return None

@@ -59,7 +59,7 @@ class Held:
         self.epoch = epoch
         self.client = client
         self.taken_over = taken_over
-        """One line for the person who waits when the lock was taken from a dead or silent client; else empty."""
+        """One line for the person who waits, when the lock was taken from a dead or silent client."""
         self.lost = threading.Event()
         """Set once the lock is known to belong to somebody else."""
         self._journal = journal

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from asbuilt.values.errors import AsbuiltError
+
 if TYPE_CHECKING:
     from asbuilt.record.journal import Journal
 
@@ -136,7 +138,11 @@ class Releases:
         with self._journal.write() as db:
             known = db.execute("SELECT 1 FROM releases WHERE id = ?", (release,)).fetchone()
             if known is None:
-                raise KeyError(release)
+                raise AsbuiltError(
+                    "RELEASE-001",
+                    f"there is no release {release}",
+                    hint="`asbuilt releases` lists those there are",
+                )
             db.execute(
                 "UPDATE releases SET state = ? WHERE state = ? AND id != ?",
                 (str(ReleaseState.RETIRED), str(ReleaseState.ACTIVE), release),

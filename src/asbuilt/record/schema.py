@@ -13,6 +13,9 @@ VERSION: Final = 1
 APPLICATION: Final = 0x61736274
 """PRAGMA application_id of the file ("asbt"): tells a journal from a database of another program."""
 
+PAGE: Final = 4096
+"""Bytes of a page of the file."""
+
 COLUMNS: Final = {
     "operations": ("id", "epoch", "verb", "owner", "started", "ended", "outcome", "plan", "error"),
     "steps": ("operation", "step", "intent_at", "done_at", "outcome", "detail"),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from asbuilt.record.schema import APPLICATION, COLUMNS, SCHEMA, VERSION
+from asbuilt.record.schema import APPLICATION, COLUMNS, PAGE, SCHEMA, VERSION
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def open_store(path: Path) -> tuple[sqlite3.Connection, bool, Path | None]:
         with _alone(path.parent):
             try:
                 return (*_connect(path), None)
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 if not _unreadable(error):
                     raise
                 aside = _move_aside(path)
@@ -57,7 +57,12 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    # A flipped bit in a text must not make every answer that holds it fail.
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")
     try:
+        db.execute(f"PRAGMA page_size = {PAGE}")
+        if _cut(path):
+            _malformed("its last page is cut off")
         _check_version(_pragma(db, "user_version"), path)
         empty = not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
         if not empty and _pragma(db, "application_id") != APPLICATION:
@@ -77,6 +82,17 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         db.close()
         raise
     return db, empty
+
+
+def _cut(path: Path) -> bool:
+    """True when the file ends within a page: SQLite would read zeros there and find nothing wrong.
+
+    With a write-ahead log beside it a page may be half written, and is complete in the log.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        return False
+    return path.stat().st_size % PAGE != 0
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:
@@ -116,8 +132,10 @@ def _code(error: sqlite3.Error) -> int | None:
     return None if extended is None else extended & 0xFF
 
 
-def _unreadable(error: sqlite3.DatabaseError) -> bool:
+def _unreadable(error: Exception) -> bool:
     """True when the file is damaged or is no journal; a full disk or a locked file is not that."""
+    if not isinstance(error, sqlite3.DatabaseError):
+        return True  # SQLite's own message quotes bytes that are no text
     code = _code(error)
     if code in _UNREADABLE:
         return True
