@@ -1,4 +1,4 @@
-"""Checks that need more than one field, on a complete component. Pure but for the look at the app's folder."""
+"""Checks that need more than one field, on a complete component. All but `check_folder` are pure."""
 
 from __future__ import annotations
 
@@ -56,6 +56,14 @@ def looks_secret(name: str, value: str) -> bool:
 
 def check_app(app: App) -> Iterator[Finding]:
     """Commands, variables, secrets: what can be told from the app alone."""
+    yield from _check_variables(app)
+    for name in ("command", "migrate"):
+        command = getattr(app, name)
+        if command is not None:
+            yield from _check_command(app, (name,), command)
+
+
+def _check_variables(app: App) -> Iterator[Finding]:
     for name, value in app.env.items():
         if looks_secret(name, value):
             yield Finding(
@@ -77,10 +85,6 @@ def check_app(app: App) -> Iterator[Finding]:
     for name, reference in app.secrets.items():
         if isinstance(reference, SecretFromCommand) and not reference.command[0]:
             yield Finding(("secrets", name, "<command>", "command"), "SPEC-013", "the command is empty")
-    for name in ("command", "migrate"):
-        command = getattr(app, name)
-        if command is not None:
-            yield from _check_command(app, (name,), command)
 
 
 def _check_command(app: App, location: Location, command: str | Sequence[str]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Command lines of the spec: split into words, variables filled in. There is no shell, so nothing can be injected.
+"""Command lines of the spec: split into words, variables filled in. There is no shell to inject into.
 
 Invariant: the number of words never depends on the value of a variable.
 """
@@ -33,7 +33,7 @@ class UnknownVariableError(CommandError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"${name} is not a variable of the app",
-            f"add {name} to env or secrets, give a default as in ${{{name}:-value}}, or write $${name} to keep it as it is",
+            f"add {name} to env or secrets, or a default: ${{{name}:-value}}; $${name} keeps it as it is",
         )
         self.name = name
 
@@ -106,7 +106,7 @@ def expand(words: Iterable[str], variables: Mapping[str, str]) -> tuple[str, ...
 
 
 def find_variables(words: Iterable[str]) -> tuple[str, ...]:
-    """The variables that `expand` would need, each once, in order; those with a default are not among them."""
+    """The variables that `expand` would need, each once, in order; not those with a default."""
     needed: dict[str, None] = {}
 
     class Asked(dict[str, str]):

@@ -36,6 +36,7 @@ _FORMS: Final[dict[str, tuple[str, str]]] = {
 _FIELD_FORMS: Final[dict[str, tuple[str, str]]] = {
     "health": ("is not a path", "write a path that begins with /, like /health"),
     "path": ("is not a path", "write a path that begins with /, like /health"),
+    "directory": ("leads out of the project's folder", "write a path below the folder of asbuilt.yaml"),
     "domains": ("is not a host name", "write small letters, digits, dots and dashes, like shop.example"),
     "address": ("is not an IPv4 address", "write 127.0.0.1 or 0.0.0.0"),
     "bucket": ("can't be the name of a bucket", "small letters, digits and dashes, 3 to 63"),
@@ -72,7 +73,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"known here: {', '.join(names)}" if names else ""
 
 
-def explain(model: type[BaseModel], error: ErrorDetails) -> Finding:
+def explain(model: type[BaseModel], error: ErrorDetails) -> Finding:  # noqa: C901, PLR0911, PLR0912 - a flat table of cases
     """One error of pydantic as a finding."""
     location = error["loc"]
     given = error["input"]
@@ -83,7 +84,11 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> Finding:
     if kind == "extra_forbidden":
         key = str(location[-1])
         return Finding(
-            location, "SPEC-005", "there is no such key", suggest(key, fields_at(model, location[:-1])), True
+            location,
+            "SPEC-005",
+            "there is no such key",
+            suggest(key, fields_at(model, location[:-1])),
+            at_key=True,
         )
     if kind == "missing":
         return Finding(location, "SPEC-006", "is missing", _EXAMPLES.get(name, ""))
@@ -121,7 +126,7 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> Finding:
             return Finding(
                 location, "SPEC-020", f"not supported yet: version {shown}", f"write {context[key]}"
             )
-        return Finding(location, "SPEC-009", f"{words} {context[key]:,}".replace(",", ""))
+        return Finding(location, "SPEC-009", f"{words} {int(context[key])}")
     if kind in _SHAPES:
         words = _SHAPES[kind]
         scalar = words.startswith("is ")

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from asbuilt.spec.command import CommandError, parse_command
+from asbuilt.spec.text import quote
 from asbuilt.values.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class _Guess:
     reasons: tuple[str, ...] = ()
 
     def because(self, reason: str, **changes: str) -> _Guess:
-        return replace(self, reasons=(*self.reasons, reason), **changes)  # type: ignore[arg-type]
+        return replace(self, reasons=(*self.reasons, reason), **changes)
 
 
 def infer(folder: Path) -> Inferred:
@@ -68,7 +70,7 @@ def infer(folder: Path) -> Inferred:
         raise UsageError(
             "INFER-001",
             f"no app was recognised in {folder}",
-            hint="add a Procfile with a line like `web: gunicorn shop:app --bind $HOST:$PORT`, or write asbuilt.yaml",
+            hint="add a Procfile with a line like `web: gunicorn shop:app --bind $HOST:$PORT`",
         )
     health, why = _find_health(folder)
     reasons = (*guess.reasons, why)
@@ -83,7 +85,7 @@ def _render(name: str, guess: _Guess, health: str) -> str:
         f"name: {name}",
         "app:",
         "  # One instance; it listens on $PORT. There is no shell: words and variables only.",
-        f"  command: {_quote(guess.command)}",
+        f"  command: {quote(guess.command)}",
         f"  build: {guess.build}  # pip, npm or none: how a release is made from the folder",
     ]
     if guess.node:
@@ -91,22 +93,18 @@ def _render(name: str, guess: _Guess, health: str) -> str:
     if guess.migrate:
         lines += [
             "  # Once for each release, before it takes traffic.",
-            f"  migrate: {_quote(guess.migrate)}",
+            f"  migrate: {quote(guess.migrate)}",
         ]
     lines += [
-        f"  health: {_quote(health)}  # answers 2xx or 3xx while the app can serve",
+        f"  health: {quote(health)}  # answers 2xx or 3xx while the app can serve",
         "  # env: {LOG_LEVEL: info}",
         "  # secrets: {SESSION_KEY: {env: SESSION_KEY}}  # by reference, never the secret itself",
         "environments:",
         "  development: {}  # one app server on this folder with reload, one database, one cache",
         "  staging: {}      # a load balancer, two app servers, one database, one cache",
-        "  production: {}   # a load balancer, 3 to 20 app servers, PostgreSQL and Redis with 2 replicas each",
+        "  production: {}   # a load balancer, 3 app servers, PostgreSQL and Redis with 2 replicas each",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=True)
 
 
 def _name_of(folder: Path) -> str:
@@ -275,8 +273,6 @@ def _from_dockerfile(folder: Path, guess: _Guess) -> _Guess:
 
 def _runnable(line: str) -> str:
     """A line as it is when it needs no shell, else handed to one."""
-    from asbuilt.spec.command import CommandError, parse_command  # noqa: PLC0415 - kept beside its one use
-
     try:
         parse_command(line)
     except CommandError:
@@ -288,8 +284,10 @@ def _find_health(folder: Path) -> tuple[str, str]:
     ranks = ("__heartbeat__", "health", "healthz", "health_check", "readyz", "livez", "ping", "up", "status")
     found: list[tuple[int, str, str]] = []
     for path in islice(_sources(folder), MAX_SOURCES):
-        for match in _HEALTH.finditer(_read(path)):
-            found.append((ranks.index(match[1].rpartition("/")[2]), match[1], str(path.relative_to(folder))))
+        found += [
+            (ranks.index(match[1].rpartition("/")[2]), match[1], str(path.relative_to(folder)))
+            for match in _HEALTH.finditer(_read(path))
+        ]
     if not found:
         return "/", "health path /: no other was found in the sources"
     _, health, file = min(found)
@@ -304,6 +302,10 @@ def _sources(folder: Path, depth: int = 4) -> Iterator[Path]:
     for path in children:
         if path.is_file() and path.suffix in {".py", ".js", ".mjs", ".cjs", ".ts"}:
             yield path
-        elif depth and path.is_dir() and not path.is_symlink() and path.name not in _SKIPPED:
-            if not path.name.startswith("."):
-                yield from _sources(path, depth - 1)
+        elif (
+            depth
+            and path.is_dir()
+            and not path.is_symlink()
+            and path.name not in _SKIPPED | {".git", ".venv"}
+        ):
+            yield from _sources(path, depth - 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - the type of a field
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -35,7 +36,6 @@ from asbuilt.values.errors import Place, Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "app": App,
@@ -70,9 +70,24 @@ def load(path: Path) -> Loaded:
     if loader.problems or spec is None:
         unique = sorted(dict.fromkeys(loader.problems), key=lambda problem: problem.place)
         raise SpecError(tuple(unique[:MAX_PROBLEMS]))
-    content = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()
-    return Loaded(spec, path, project, digest, tuple(dict.fromkeys(loader.notes)))
+    return Loaded(spec, path, project, _digest(spec), tuple(dict.fromkeys(loader.notes)))
+
+
+def _digest(spec: Spec) -> str:
+    """Of the meaning. Components that environments share are counted once, which keeps it linear."""
+    done: dict[int, str] = {}
+
+    def one(model: BaseModel | None) -> str:
+        if id(model) not in done:
+            content = None if model is None else model.model_dump(mode="json")
+            done[id(model)] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return done[id(model)]
+
+    environments = {
+        name: [each.kind, each.target, each.network, *(one(getattr(each, part)) for part in COMPONENTS)]
+        for name, each in spec.environments.items()
+    }
+    return hashlib.sha256(json.dumps([spec.name, environments], sort_keys=True).encode()).hexdigest()
 
 
 class _Loader:
@@ -203,7 +218,7 @@ class _Loader:
             if written is not None:
                 values[word] = raw_of(written.value)
                 self._check_word(word, written.value, f"{path}.{word}" if word in own.entries else word)
-        if len(self.problems) > before:
+        if len(self.problems) > before or any(values[component] is None for component in NEEDED):
             return None
         return self._complete(path, values, trees["app"])
 
@@ -289,7 +304,7 @@ class _Loader:
         return value
 
     def _check_rest(self, model: type[BaseModel], raw: Any, found: list[Finding]) -> list[Finding]:  # noqa: ANN401 - plain data
-        """The further checks on what is left of a component without its wrong fields: all problems at once."""
+        """The further checks on what is left of a component without its wrong fields."""
         for finding in found:
             _prune(raw, finding.location)
         absent = {finding.location[0] for finding in found if finding.location} - raw.keys()

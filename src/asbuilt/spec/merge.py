@@ -1,4 +1,4 @@
-"""Preset, shared block and an environment's own block put together, each value still knowing where it came from.
+"""Preset, shared block and an environment's own block put together; each value still knows its place.
 
 Rules: an own value beats a shared one beats the preset; blocks are merged key by key, lists and the way a
 secret is found are replaced as a whole. `none` removes a component, and a later block puts it back as its
@@ -49,7 +49,7 @@ def preset_of(kind: str, component: str) -> Block | None:
 def combine(
     component: str, kind: str, shared: Block | None, own: Block | None, *, removed: str
 ) -> Block | None:
-    """One component of one environment. `removed` says which block says `none`: `shared`, `own` or neither."""
+    """One component of one environment. `removed`: the block that says `none`, `shared`, `own` or neither."""
     preset = preset_of(kind, component)
     if removed == "own" or (own is None and (preset is None or removed == "shared")):
         return None
@@ -90,7 +90,7 @@ def _labelled(entry: Entry) -> Block:
 
 
 def _settle_variables(app: Block, own: Block) -> None:
-    """A variable that the own block has as a secret is no longer a shared plain one, and the other way round."""
+    """A variable that the own block has as a secret is no longer a shared plain one; also the other way."""
     for here, there in (("env", "secrets"), ("secrets", "env")):
         mine = own.entries.get(here)
         other = app.entries.get(there)

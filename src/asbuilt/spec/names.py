@@ -1,4 +1,4 @@
-"""The names in a spec, read fast: `status` and `logs` need no more, and must work while the rest is being edited.
+"""The names in a spec, read fast: `status` needs no more, and must work while the rest is being edited.
 
 Invariant: pydantic is never imported, and a wrong value elsewhere in the file doesn't matter.
 """
@@ -18,7 +18,7 @@ NAME: Final = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def read_names(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The system's name and its environments, in the order of the file; wrongly named environments are left out.
+    """The system's name and its environments, in the order of the file; without wrongly named ones.
 
     Raises:
         SpecError: the file is missing or isn't YAML, or it has no usable name (names become paths).

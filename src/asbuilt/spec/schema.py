@@ -126,7 +126,11 @@ def _reference_tag(value: Any) -> str | None:  # noqa: ANN401 - the raw value of
     if isinstance(value, dict):
         ways = [way for way in ("env", "file", "command") if way in value]
         return f"<{ways[0]}>" if len(ways) == 1 else None
-    kinds = {SecretFromEnvironment: "<env>", SecretFromFile: "<file>", SecretFromCommand: "<command>"}
+    kinds: dict[type, str] = {
+        SecretFromEnvironment: "<env>",
+        SecretFromFile: "<file>",
+        SecretFromCommand: "<command>",
+    }
     return kinds.get(type(value))
 
 
@@ -199,9 +203,9 @@ class App(Model):
     directory: RelativePath = "."
     """Folder of the app, relative to asbuilt.yaml."""
     build: Literal["pip", "npm", "none"] = "none"
-    """How an immutable release is made from the folder: `pip` installs requirements.txt or pyproject.toml into
-    a virtual environment of the release, `npm` runs `npm ci` (or `npm install` without a lock file), `none`
-    takes the files as they are."""
+    """How an immutable release is made from the folder: `pip` installs requirements.txt or
+    pyproject.toml into a virtual environment of the release, `npm` runs `npm ci` (or `npm install` without a
+    lock file), `none` takes the files as they are."""
     python: Annotated[Line | None, NoneWord] = None
     """Python interpreter for `build: pip`; by default the one that runs asbuilt."""
     node: Annotated[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}$")] | None, NoneWord] = None
@@ -229,7 +233,7 @@ class App(Model):
     env: dict[Variable, Text] = Field(default_factory=dict)
     """Environment variables for the app; no secrets here."""
     secrets: dict[Variable, SecretReference] = Field(default_factory=dict)
-    """Secret environment variables, each by reference: `{env: NAME}`, `{file: PATH}` or `{command: [WORDS]}`."""
+    """Secret environment variables, by reference: `{env: NAME}`, `{file: PATH}` or `{command: [WORDS]}`."""
 
 
 class HealthCheck(Model):
@@ -280,7 +284,7 @@ class Database(Model):
     version: Annotated[int, Field(ge=16, le=16)] = 16
     """Major version of PostgreSQL."""
     replicas: Annotated[int, Field(ge=0, le=8)]
-    """Read replicas beside the primary. With two or more, commits are synchronous and failover is automatic."""
+    """Read replicas beside the primary. With two or more, commits are synchronous, failover automatic."""
     storage: SizeRangeField
     """Storage at first, and what it may grow to."""
     memory: Annotated[SizeField, _at_least("64MB")] = Size(2**30)
@@ -348,7 +352,7 @@ class Engines(Model):
 
 
 class Environment(Model):
-    """One environment, with the preset of its kind, the shared part of the file and its own part put together."""
+    """One environment: the preset of its kind, the shared part of the file and its own part put together."""
 
     kind: EnvironmentKind
     """Which preset it starts from; by default the environment's own name."""
@@ -378,5 +382,5 @@ class Spec(Model):
     name: Name
     """Name of the system: small letters, digits and dashes, at most 32."""
     environments: dict[Name, Environment]
-    """The environments by name. Any of the blocks above the environments (app, database, ...) is shared by all
-    of them, and can be overridden in each."""
+    """The environments by name. Any of the blocks above the environments (app, database, ...) is shared by
+    all of them, and can be overridden in each."""

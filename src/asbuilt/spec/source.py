@@ -59,7 +59,7 @@ class Listing:
 
 @dataclass(slots=True)
 class Entry:
-    """A key and its value. `layer` says where it came from once blocks are merged; empty: as what is around it."""
+    """A key and its value. `layer` says where it came from, once blocks are merged; empty: as what is around."""
 
     place: Place
     value: Node
@@ -96,7 +96,7 @@ def parse_source(text: str, file: str) -> Block:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        builder.problems.append(_explain(error, file))
+        builder.problems.append(_explain(error, text, file))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         builder.problems.append(
             Problem("SPEC-003", "", f"not valid YAML: {str(error).splitlines()[0]}", Place(file, 1, 1))
@@ -269,11 +269,12 @@ def _error(code: str, what: str, place: Place, hint: str = "") -> SpecError:
     return SpecError((Problem(code, "", what, place, hint),))
 
 
-def _explain(error: yaml.MarkedYAMLError, file: str) -> Problem:
+def _explain(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
     problem = error.problem or "not understood"
-    if "\\t" in problem or "tab" in problem:
+    lines = text.splitlines()
+    if place.line <= len(lines) and lines[place.line - 1][place.column - 1 :].startswith("\t"):
         return Problem("SPEC-003", "", "a tab is used to indent", place, "indent with spaces")
     for part, what, hint in _YAML_WORDS:
         if part in problem:
