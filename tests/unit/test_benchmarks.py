@@ -1,0 +1,99 @@
+"""The measuring tools: what they conclude from what they saw, and that their own parts work."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Tool = Callable[[str], Any]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tool]:
+    """Import a module of benchmarks/ or scripts/ by name; forgotten again afterwards."""
+    for folder in ("benchmarks", "scripts"):
+        monkeypatch.syspath_prepend(str(ROOT / folder))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(ROOT / "benchmarks") in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def test_one_primary_after_the_other_is_no_overlap(tool: Tool) -> None:
+    find = tool("oracle").find_overlaps
+    assert find({"db-1": [(0, 0.1), (0.2, 0.3)], "db-2": [(0.25, 0.4), (0.6, 0.7)], "db-3": []}) == []
+
+
+def test_interleaved_primaries_are_found(tool: Tool) -> None:
+    find = tool("oracle").find_overlaps
+    assert find({"db-1": [(0, 0.1), (1.0, 1.1)], "db-2": [(0.5, 0.6)]}) == ["db-1 and db-2"]
+
+
+def test_percentile_is_the_nearest_rank(tool: Tool) -> None:
+    percentile = tool("common").percentile
+    assert percentile([float(n) for n in range(1, 16)], 0.95) == 15
+    assert percentile([float(n) for n in range(1, 101)], 0.95) == 95
+    assert percentile([3.0], 0.95) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.1234, "0.123"), (1.5, "1.50"), (34_065.2, "34,065"), (99.99, "100.0")]
+)
+def test_figures_have_three_digits(tool: Tool, value: float, text: str) -> None:
+    assert tool("common").shown(value) == text
+
+
+def test_wrk_with_a_bad_answer_is_an_error(tool: Tool) -> None:
+    parse = tool("load").parse_wrk
+    assert parse("Requests/sec:  20775.16\nTransfer/sec: 3MB") == 20775.16
+    with pytest.raises(RuntimeError, match="Non-2xx"):
+        parse("  Non-2xx or 3xx responses: 4\nRequests/sec:  20775.16\n")
+    with pytest.raises(RuntimeError, match="Socket errors"):
+        parse("  Socket errors: connect 0, read 2, write 0, timeout 0\nRequests/sec:  20775.16\n")
+
+
+def test_a_writer_counts_the_gap_between_acknowledged_writes(tool: Tool) -> None:
+    oracle = tool("oracle")
+    writer = oracle.Writer(store=None, acknowledged=[(8.0, 1), (9.5, 2), (9.6, 3), (12.0, 4), (12.1, 5)])
+    assert writer.longest_gap(10.0) == pytest.approx(2.4)
+    assert writer.since(10.0) == 2
+
+
+def test_the_page_keeps_its_words_and_gets_the_table(tool: Tool) -> None:
+    run, row = tool("run"), tool("common").Row("x", "s", (1.0, 2.0, 9.0), "y", "below 3", met=False)
+    page = f"# before\n{run.BEGIN}\nold\n{run.END}\nafter\n"
+    text = run.render_page(page, [row], "a machine", "2026-11-22")
+    assert "old" not in text
+    assert text.startswith("# before\n")
+    assert text.endswith("after\n")
+    assert "| x | s | 1.00 | 2.00 | 9.00 | 3 | y | below 3 | **no** |" in text
+    assert run.render_page(text, [row], "a machine", "2026-11-22") == text
+
+
+def test_the_measured_machine_is_described_without_a_path(tool: Tool) -> None:
+    words = tool("run").describe_machine()
+    assert "/" not in words.replace("/s", "")
+    assert "GiB" in words
+
+
+def test_the_page_has_the_place_for_the_table(tool: Tool) -> None:
+    run = tool("run")
+    assert run.BEGIN in run.PAGE.read_text()
+    assert run.END in run.PAGE.read_text()
+
+
+def test_the_closing_line_of_a_suite_is_counted(tool: Tool) -> None:
+    parse = tool("suites").parse_closing_line
+    line = "== 1 failed, 7 passed, 2 skipped, 3 errors in 1.76s =="
+    assert parse(line) == {"passed": 7, "failed": 4, "skipped": 2}
+    assert parse("no tests ran in 0.01s") == {"passed": 0, "failed": 0, "skipped": 0}
