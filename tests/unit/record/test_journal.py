@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -287,6 +288,10 @@ for number in range(100000):
 """
 
 
+def longer(file: Path, size: int) -> bool:
+    return file.stat().st_size > size
+
+
 def test_killed_in_the_middle_of_writes_it_keeps_every_word_it_gave(path: Path, tmp_path: Path) -> None:
     for turn in range(5):
         path.unlink(missing_ok=True)
@@ -296,7 +301,7 @@ def test_killed_in_the_middle_of_writes_it_keeps_every_word_it_gave(path: Path, 
         with said.open("wb") as out:
             process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=out)
             try:
-                until(lambda said=said, turn=turn: said.stat().st_size > 200 + 333 * turn, what="writes")
+                until(partial(longer, said, 200 + 333 * turn), what="writes")
             finally:
                 process.kill()
                 process.wait()
