@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
+from asbuilt.engines.etcd.admin import Store, open_store
 from asbuilt.engines.etcd.engine import EtcdEngine
 from asbuilt.engines.postgresql.admin import DatabaseAdmin, open_admin
 from asbuilt.engines.postgresql.engine import PostgresqlEngine
@@ -225,6 +226,10 @@ class Stack:
             until(lambda: not below(self.site.node_dir(node)), what=f"{node} to be gone", within=10)
             self.done.discard(node)
 
+    def engines_store(self) -> Store:
+        """The consensus store, as the engines reach it."""
+        return open_store(self.site, "consensus-1")
+
     def leader(self) -> str:
         """The primary of now, waited for."""
         until(lambda: self.admin.leader() is not None, what="a leader")
@@ -282,11 +287,14 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
+        self._first = 0
         self._thread = threading.Thread(target=self._write)
 
     def __enter__(self) -> Self:
         with self.of.connect(self.of.leader()) as connection:
             connection.execute("create table if not exists ledger (n bigint primary key)")
+            row = connection.execute("select coalesce(max(n), 0) from ledger").fetchone()
+            self._first = row[0] if row else 0
         self._thread.start()
         until(lambda: len(self.times) > 20, what="the first rows")
         return self
@@ -296,7 +304,7 @@ class Ledger:
         self._thread.join()
 
     def _write(self) -> None:
-        number = 0
+        number = self._first
         connection: psycopg.Connection[Any] | None = None
         while not self._stop.is_set():
             number += 1

@@ -95,15 +95,14 @@ class DatabaseAdmin:
         return None
 
     def writable(self) -> bool:
-        """Whether a primary takes writes. None of them can be lost by a failover: until a replica confirms
-        every commit, no replica may lead.
+        """Whether a primary takes writes.
+
+        None of them can be lost by a failover: until a replica confirms every commit, no replica may lead.
         """
         return self._primary_has("true")
 
     def protected(self) -> bool:
-        """Whether a primary takes writes and, where there are replicas, one of them confirms every commit, so
-        that it can take over at once.
-        """
+        """Whether a primary takes writes and, where there are replicas, one of them confirms every commit."""
         confirms = "exists (select from pg_stat_replication where sync_state in ('sync', 'quorum'))"
         return self._primary_has(confirms if self.replicated else "true")
 

@@ -107,7 +107,7 @@ def decide_leader(copies: tuple[Copy, ...], known_system: str | None) -> Copy:
 
 
 def parse_copy(node: str, said: str, *, standby: bool) -> Copy:
-    """What `pg_controldata` printed, in the C locale. Raises AsbuiltError DATABASE-004 when it lacks a line."""
+    """What `pg_controldata` printed, in English. Raises AsbuiltError DATABASE-004 when it lacks a line."""
     values = dict(re.findall(r"^([^:\n]+):[ \t]*(.*)$", said, re.MULTILINE))
     try:
         positions = (values["Latest checkpoint location"], values["Minimum recovery ending location"])
