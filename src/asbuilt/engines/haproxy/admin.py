@@ -53,7 +53,7 @@ def ask(socket: Path, command: str, *, timeout: float = _TIMEOUT) -> str:
         folder = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY)
         with sockets.socket(sockets.AF_UNIX) as stream:
             stream.settimeout(timeout)
-            stream.connect(f"/proc/self/fd/{folder}/{socket.name}")
+            _connect(stream, f"/proc/self/fd/{folder}/{socket.name}")
             stream.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: stream.recv(65536), b"")).decode(errors="replace").strip()
     except OSError as error:
@@ -66,6 +66,20 @@ def ask(socket: Path, command: str, *, timeout: float = _TIMEOUT) -> str:
     finally:
         if folder >= 0:
             os.close(folder)
+
+
+def _connect(stream: sockets.socket, path: str) -> None:
+    """Connect; during a reload the socket changes hands and is nobody's for a moment."""
+    deadline = time.monotonic() + 1.0
+    while True:
+        try:
+            stream.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_EVERY)
+        else:
+            return
 
 
 def parse_servers(said: str) -> tuple[Server, ...]:

@@ -30,8 +30,8 @@ _REDIRECT_CONNECTIONS = 1000
 _OWN_CONNECTIONS = 200
 """Statistics, metrics and the check of its own entry: they must answer when the entry is full."""
 _LOG = (
-    '{"ts":%Ts.%ms,"id":"%ID","client":"%ci","method":%[capture.req.method,json(utf8s)],'
-    '"path":%[capture.req.uri,field(1,?),json(utf8s)],"status":%ST,"backend":"%b","server":"%s","bytes":%B,'
+    '{"ts":%Ts.%ms,"id":"%ID","client":"%ci","method":"%[capture.req.method,json(utf8s)]",'
+    '"path":"%[capture.req.uri,field(1,?),json(utf8s)]","status":%ST,"backend":"%b","server":"%s","bytes":%B,'
     '"ms":%Ta,"wait_ms":%Tw,"connect_ms":%Tc,"response_ms":%Tr,"retries":"%rc","state":"%tsc","http":"%[fc_http_major]"}'
 )
 
@@ -285,10 +285,11 @@ def _render_apps(
         *(f"    server {name} {rest}" for name, rest in servers),
         "",
         f"backend {HOLD}",
-        "    balance roundrobin",
-        "    # every second try goes to another server; the one before it waits a second for the same",
-        "    retries 20",
-        "    option redispatch 2",
+        "    # a server that is being restarted is tried each second, and every third time another one. With",
+        "    # roundrobin every try would go to another, and all of them be used up within a millisecond.",
+        "    balance leastconn",
+        "    retries 15",
+        "    option redispatch 3",
         "    retry-on conn-failure empty-response",
         *(f"    server {name} {rest}" for name, rest in servers),
     ]

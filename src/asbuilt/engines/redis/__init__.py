@@ -1,0 +1,1 @@
+"""Redis 7 or Valkey: the cache nodes, and the sentinels that choose a new primary."""

@@ -1,0 +1,234 @@
+"""Runs before each start of a cache node or a sentinel: finds out who is primary, writes the running file.
+
+`python -m asbuilt.engines.redis.before_start ARGUMENTS.json`. The engine rewrites its running file itself, so
+that one is made anew from the rendered file at each start. Exit 0: start; 75: not now, try again. Only the
+standard library, because every failover waits for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asbuilt.engines.redis.resp import Client, ReplyError
+from asbuilt.engines.redis.role import Decision, Living, Named, Start, Stored, decide
+
+TRY_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h."""
+_TIMEOUT = 0.7
+_EMPTY_BASE = 512
+"""Bytes: an empty Redis or Valkey writes about 100 of header into its first files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One cache node: where its server and sentinel listen, where its folder is."""
+
+    host: str
+    port: int
+    sentinel: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What `config.render_arguments` wrote."""
+
+    node: str
+    what: str
+    source: Path
+    target: Path
+    members: dict[str, Member]
+    monitor: str
+    quorum: int
+    user: str
+    password: str
+    sentinel_password: str
+
+
+def load_arguments(path: Path) -> Arguments:
+    """The arguments from their file."""
+    raw: dict[str, Any] = json.loads(path.read_text())
+    members = {
+        name: Member(one["host"], one["port"], one["sentinel"], Path(one["folder"]))
+        for name, one in raw["members"].items()
+    }
+    return Arguments(
+        **{
+            **raw,
+            "source": Path(raw["source"]),
+            "target": Path(raw["target"]),
+            "members": members,
+        }
+    )
+
+
+def ask_living(arguments: Arguments, name: str) -> Living | None:
+    """What another node says of itself; None when it does not answer."""
+    member = arguments.members[name]
+    try:
+        with Client(
+            member.host, member.port, arguments.password, arguments.user, _TIMEOUT, _own_host(arguments)
+        ) as client:
+            said = client.info("replication")
+    except (OSError, ReplyError, ValueError):
+        return None
+    if said.get("role") == "master":
+        return Living(primary=True, synced=True, offset=int(said.get("master_repl_offset", "0")))
+    up = said.get("master_link_status") == "up"
+    lost = int(said.get("master_link_down_since_seconds", "-1")) >= 0
+    follows = _at(arguments, said.get("master_host", ""))
+    return Living(primary=False, follows=follows, synced=up or lost, offset=int(said.get("slave_repl_offset") or 0))
+
+
+def ask_named(arguments: Arguments, name: str) -> Named | None:
+    """Whom the sentinel of a node names: itself when it answers, else its file."""
+    member = arguments.members[name]
+    try:
+        with Client(
+            member.host, member.sentinel, arguments.sentinel_password, "", _TIMEOUT, _own_host(arguments)
+        ) as client:
+            said = client.ask("SENTINEL", "MASTER", arguments.monitor)
+        words = [str(word) for word in said] if isinstance(said, list) else []
+        fields = dict(zip(words[::2], words[1::2], strict=False))
+        node = _at(arguments, fields.get("ip", ""))
+        return Named(node, int(fields.get("config-epoch", "0")), living=True) if node else None
+    except (OSError, ReplyError, ValueError):
+        return read_named(arguments, name)
+
+
+def read_named(arguments: Arguments, name: str) -> Named | None:
+    """Whom the file of a node's sentinel names; None when there is none, or it names a foreign address."""
+    try:
+        text = (arguments.members[name].folder / "run" / "sentinel.conf").read_text()
+    except OSError:
+        return None
+    word = re.escape(arguments.monitor)
+    monitor = re.search(rf"^sentinel monitor {word} (\S+) ", text, re.MULTILINE)
+    epoch = re.search(rf"^sentinel config-epoch {word} (\d+)", text, re.MULTILINE)
+    node = _at(arguments, monitor[1]) if monitor else None
+    # an unused file names the first node in epoch 0, and says nothing about what happened
+    return Named(node, int(epoch[1]), living=False) if node and epoch else None
+
+
+def read_stored(arguments: Arguments, name: str) -> Stored:
+    """Whether a node's disk holds data, and when it was last written."""
+    data = arguments.members[name].folder / "data"
+    written, size = 0.0, 0
+    for folder, _, files in os.walk(data):
+        for file in files:
+            if file.endswith((".aof", ".rdb")):
+                try:
+                    status = Path(folder, file).stat()
+                except OSError:
+                    continue
+                size = max(size, status.st_size)
+                written = max(written, status.st_mtime)
+    return Stored(size > _EMPTY_BASE or _has_keys(data), written)
+
+
+def _has_keys(data: Path) -> bool:
+    """Whether small files hold anything: an increment file has commands, an empty one is empty."""
+    return any(path.stat().st_size > 0 for path in data.glob("appendonlydir/*.incr.aof"))
+
+
+def look(arguments: Arguments, waited: float) -> Decision:
+    """Ask everybody at once, then decide."""
+    names = sorted(arguments.members)
+    others = [name for name in names if name != arguments.node]
+    with ThreadPoolExecutor(2 * len(names)) as pool:
+        living = dict(zip(others, pool.map(lambda n: ask_living(arguments, n), others), strict=True))
+        named = tuple(pool.map(lambda n: ask_named(arguments, n), names))
+    return decide(
+        arguments.node,
+        {name: one for name, one in living.items() if one is not None},
+        {name: read_stored(arguments, name) for name in names},
+        tuple(one for one in named if one is not None),
+        waited,
+    )
+
+
+def start_server(arguments: Arguments) -> int:
+    """Write the server's running file, or refuse."""
+    since = arguments.target.with_suffix(".waiting")
+    waited = _age(since)
+    decision = look(arguments, waited)
+    print(f"asbuilt: {arguments.node} starts as {decision.start.value}: {decision.why}", flush=True)  # noqa: T201 - its log
+    if decision.start is Start.WAIT:
+        if not since.exists():
+            since.touch()
+        return TRY_AGAIN
+    since.unlink(missing_ok=True)
+    text = arguments.source.read_text()
+    if decision.follows is not None:
+        primary = arguments.members[decision.follows]
+        text += f"replicaof {primary.host} {primary.port}\n"
+    _write(arguments.target, text)
+    return 0
+
+
+def start_sentinel(arguments: Arguments) -> int:
+    """Keep the sentinel's own file while it is of the same cluster, else make it anew."""
+    source = arguments.source.read_text()
+    stamp = arguments.target.with_suffix(".stamp")
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    named = read_named(arguments, arguments.node)
+    if arguments.target.exists() and stamp.exists() and stamp.read_text() == digest:
+        return 0
+    decision = look(arguments, 0.0)
+    living = [name for name in sorted(arguments.members) if _is_primary(arguments, name)]
+    chosen = (living or [decision.follows or (named.node if named else arguments.node)])[0]
+    primary = arguments.members[chosen]
+    # `monitor` has to come before every other line about the cluster
+    monitor = f"sentinel monitor {arguments.monitor} {primary.host} {primary.port} {arguments.quorum}\n"
+    _write(arguments.target, monitor + source)
+    _write(stamp, digest)
+    return 0
+
+
+def _is_primary(arguments: Arguments, name: str) -> bool:
+    said = ask_living(arguments, name)
+    return said is not None and said.primary
+
+
+def _own_host(arguments: Arguments) -> str:
+    return arguments.members[arguments.node].host
+
+
+def _at(arguments: Arguments, host: str) -> str | None:
+    return next((name for name, member in arguments.members.items() if member.host == host), None)
+
+
+def _age(path: Path) -> float:
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def main(argv: list[str]) -> int:
+    """Entry point. Returns the exit status."""
+    arguments = load_arguments(Path(argv[1]))
+    return start_sentinel(arguments) if arguments.what == "sentinel" else start_server(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
