@@ -58,7 +58,7 @@ class Yard:
         """The pid that answers; 0 when nobody does."""
         assert workload.ready.exchange is not None
         with (
-            suppress(OSError),
+            suppress(OSError, IndexError),
             socket.create_connection(
                 (workload.ready.exchange.host, workload.ready.exchange.port), 1.0
             ) as connection,

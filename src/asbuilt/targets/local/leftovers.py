@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 from asbuilt.targets.local import limits as limiting
 from asbuilt.targets.local.files import read_json
 from asbuilt.targets.local.names import Paths, root_hash
 from asbuilt.targets.local.process import Ident, Sighting, is_below, look_around, select_tree, send_signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PATIENCE = 10.0
 
@@ -34,8 +37,10 @@ def _groups(root: Path) -> tuple[str, ...]:
         found += [str(group) for group in raw["groups"]] if raw else []
     name = root_hash(root)
     for base in limiting.list_bases():
-        found += [str(folder) for folder in sorted((base / "asbuilt" / name).glob("*/"))]
-    return tuple(dict.fromkeys(group.rstrip("/") for group in found if Path(group).is_dir()))
+        folder = base / "asbuilt" / name
+        if limiting.is_ours(str(folder)):
+            found += [str(group) for group in sorted(folder.glob("*/"))]
+    return tuple(dict.fromkeys(group.rstrip("/") for group in found if limiting.is_ours(group)))
 
 
 def find_processes(root: Path) -> dict[Ident, str]:

@@ -160,6 +160,11 @@ def apply(limits: Limits, name: str, machine: Machine, *, root: Path = CGROUP_RO
     return Applied("none")
 
 
+def is_ours(group: str) -> bool:
+    """Whether this cgroup exists and we may look into it: another user's groups are none of our business."""
+    return os.path.isdir(group) and os.access(group, os.R_OK | os.X_OK)  # noqa: PTH112 - Path.is_dir raises
+
+
 def list_bases(*, root: Path = CGROUP_ROOT) -> tuple[Path, ...]:
     """Folders in which `apply` may have made its groups."""
     own = _own_groups()
