@@ -3,6 +3,7 @@
 Invariants: whatever the bytes are, the result is a tree or problems, never another exception; the work is
 linear in the size of the file (nesting and aliases are bounded). Scalars stay the text that the owner wrote,
 so that YAML's own ideas (`no` is false, 1.30 is 1.3, 12:30 is 750) can't change a value.
+Plain classes, not dataclasses: `status` imports this, and dataclasses would cost it a fifth of its time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import codecs
 import os
 import re
 import stat
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -31,15 +31,17 @@ _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\
 _STRING_TAGS: Final = frozenset({"!", "tag:yaml.org,2002:str"})
 
 
-@dataclass(slots=True)
 class Scalar:
     """A value: its text, and whether it was quoted."""
 
-    place: Place
-    text: str
-    quoted: bool = False
-    size: int = 1
-    height: int = 1
+    __slots__ = ("height", "place", "quoted", "size", "text")
+
+    def __init__(self, place: Place, text: str, quoted: bool = False) -> None:
+        self.place = place
+        self.text = text
+        self.quoted = quoted
+        self.size = 1
+        self.height = 1
 
     @property
     def missing(self) -> bool:
@@ -47,33 +49,39 @@ class Scalar:
         return not self.quoted and self.text in NULLS
 
 
-@dataclass(slots=True)
 class Listing:
     """A list."""
 
-    place: Place
-    items: list[Node] = field(default_factory=list)
-    size: int = 1
-    height: int = 1
+    __slots__ = ("height", "items", "place", "size")
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.items: list[Node] = []
+        self.size = 1
+        self.height = 1
 
 
-@dataclass(slots=True)
 class Entry:
-    """A key and its value. `layer` says where it came from, once blocks are merged; empty: as what is around."""
+    """A key and its value. `layer`: where it came from, once blocks are merged; empty: as what is around."""
 
-    place: Place
-    value: Node
-    layer: str = ""
+    __slots__ = ("layer", "place", "value")
+
+    def __init__(self, place: Place, value: Node, layer: str = "") -> None:
+        self.place = place
+        self.value = value
+        self.layer = layer
 
 
-@dataclass(slots=True)
 class Block:
     """Keys and values."""
 
-    place: Place
-    entries: dict[str, Entry] = field(default_factory=dict)
-    size: int = 1
-    height: int = 1
+    __slots__ = ("entries", "height", "place", "size")
+
+    def __init__(self, place: Place, entries: dict[str, Entry] | None = None) -> None:
+        self.place = place
+        self.entries = {} if entries is None else entries
+        self.size = 1
+        self.height = 1
 
 
 Node = Scalar | Listing | Block

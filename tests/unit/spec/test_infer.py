@@ -70,7 +70,7 @@ CASES: list[tuple[str, dict[str, str], dict[str, object]]] = [
     (
         "node",
         {
-            "package.json": '{"name": "@me/api", "scripts": {"start": "node src/server.js"}, "engines": {"node": ">=22.1"}}',
+            "package.json": '{"name": "@a/b", "scripts": {"start": "node src/server.js"}, "engines": {"node": ">=22"}}',
             "src/server.js": "app.get('/health', ok)",
         },
         {"command": "node src/server.js", "build": "npm", "node": "22", "health": "/health"},

@@ -1,3 +1,4 @@
+# ruff: noqa: PT017 - a refusal is one of two good outcomes of these properties
 """Spec -> text -> spec, and what hostile values may do: be refused, or stay one harmless value."""
 
 from __future__ import annotations
@@ -186,7 +187,8 @@ def test_hostile_keys_and_names(key: str, value: str) -> None:
             assert error.render()
             continue
         assert all(name.isascii() and "/" not in name for name in (spec.name, *spec.environments))
-        assert set(spec.environments["staging"].app.env) <= {key} if "staging" in spec.environments else True
+        if "staging" in spec.environments:
+            assert set(spec.environments["staging"].app.env) <= {key}
 
 
 @settings(max_examples=80, deadline=None)
