@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WORLDS = st.one_of(productions(), tangles())
 SEEDS = st.integers(0, 2**32)
-EXAMPLES = settings(max_examples=150, deadline=None)
+EXAMPLES = settings(max_examples=100, deadline=None)
 
 
 def ordered(found: Plan) -> bool:
