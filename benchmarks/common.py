@@ -116,7 +116,9 @@ class Bench(ExitStack):
     def __enter__(self) -> Self:
         """Make the folder."""
         super().__enter__()
-        self.folder = Path(tempfile.mkdtemp(prefix="ab-"))
+        # being ended from outside unwinds as Ctrl-C does: nothing stays behind
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        self.folder = Path(tempfile.mkdtemp(prefix="abm-"))
         self.folder.chmod(0o755)
         self.callback(shutil.rmtree, self.folder, ignore_errors=True)
         return self

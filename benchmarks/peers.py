@@ -82,10 +82,10 @@ global
     no strict-limits
 defaults
     mode http
-    timeout client 60s
-    timeout server 60s
+    timeout client 300s
+    timeout server 300s
     timeout connect 5s
-    timeout http-keep-alive 60s
+    timeout http-keep-alive 300s
 frontend answers
     bind {bind}
     http-request return status 200 content-type text/plain string {BODY}
@@ -102,8 +102,8 @@ global
     ssl-default-bind-options ssl-min-ver TLSv1.3
 defaults
     mode http
-    timeout client 60s
-    timeout server 60s
+    timeout client 300s
+    timeout server 300s
     timeout connect 5s
 frontend public
     bind {PROXY}:8081

@@ -65,7 +65,7 @@ class Script:
             **{name: secret.reveal() for name, secret in workload.secret_env},
         }
         with (self._root / "logs" / f"script-{workload.id}.log").open("ab") as log:
-            child = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *(self._identity.wrap(argv) if workload.unprivileged else argv),
                 cwd=workload.cwd,
                 env=env,
@@ -74,7 +74,6 @@ class Script:
                 stderr=log,
                 start_new_session=True,
             )
-        return child
 
     async def _run(self, workload: Workload) -> None:
         # what is no workload was done by `up` before: seeded data, made buckets, migrations
