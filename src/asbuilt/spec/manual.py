@@ -140,7 +140,7 @@ def render_reference() -> str:
         "| command | `serve --port $PORT` or `[serve, --port, $PORT]` | no shell; see below |",
         "",
         "Values are taken as they are written: `no` is the text no, `1.30` stays 1.30, `010` stays 010.",
-        "In a command `$NAME`, `${NAME}` and `${NAME:-default}` are filled in, `$$` is a `$`; what is filled in",
+        "In a command `$NAME`, `${NAME}` and `${NAME:-default}` are filled in, `$$` is a `$`; a value",
         'never becomes more than one word. Where a shell is needed: `["sh", "-c", "..."]`.',
         "",
         "## Variables of the app",

@@ -70,10 +70,10 @@ CASES: list[tuple[str, dict[str, str], dict[str, object]]] = [
     (
         "node",
         {
-            "package.json": '{"name": "@a/b", "scripts": {"start": "node src/server.js"}, "engines": {"node": ">=22"}}',
-            "src/server.js": "app.get('/health', ok)",
+            "package.json": '{"scripts": {"start": "node a/b.js"}, "engines": {"node": ">=22"}}',
+            "a/b.js": "app.get('/health', ok)",
         },
-        {"command": "node src/server.js", "build": "npm", "node": "22", "health": "/health"},
+        {"command": "node a/b.js", "build": "npm", "node": "22", "health": "/health"},
     ),
     (
         "node with tools",

@@ -80,7 +80,9 @@ def test_an_environment_of_another_name(load_text: Load) -> None:
 
 
 def test_values_are_taken_as_written(load_text: Load) -> None:
-    text = "name: shop\napp:\n  command: x\n  env: {A: 1.30, B: no, C: 12:30:00, D: 010, E: 2026-1-2, F: '', G: on}\n"
+    text = (
+        "name: s\napp:\n command: x\n env: {A: 1.30, B: no, C: 12:30:00, D: 010, E: 2026-1-2, F: '', G: on}\n"
+    )
     env = load_text(text + "environments: {staging: {}}\n").spec.environments["staging"].app.env
     assert env == {"A": "1.30", "B": "no", "C": "12:30:00", "D": "010", "E": "2026-1-2", "F": "", "G": "on"}
 

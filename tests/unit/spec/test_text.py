@@ -177,7 +177,7 @@ def test_a_hostile_value_is_refused_or_stays_one_line(field: str, value: str) ->
 def test_hostile_keys_and_names(key: str, value: str) -> None:
     for text in (
         f"name: {quote(value)}\napp: {{command: x}}\nenvironments: {{{quote(key)}: {{kind: staging}}}}\n",
-        f"name: a\napp: {{command: x, env: {{{quote(key)}: {quote(value)}}}}}\nenvironments: {{staging: {{}}}}\n",
+        f"name: a\napp: {{command: x, env: {{{quote(key)}: {quote(value)}}}}}\nenvironments: {{staging: }}\n",
         f"name: a\n{quote(key)}: {quote(value)}\n",
         value,
     ):
