@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asbuilt.exec.identity import find_identity
+from asbuilt.observe.snapshot import Health
 from asbuilt.plan.workload import from_json
 from asbuilt.targets.local.files import read_json, write_atomically
 from asbuilt.targets.local.host import Host, Reaper
@@ -50,10 +51,37 @@ class Agent:
         self.leaving = asyncio.Event()
         host.mains = self._mains_but
         host.stir = self._stir
+        host.is_ready = self._is_ready
+        self._claim: tuple[int, socket.socket] | None = None
 
     def _mains_but(self, workload: str) -> set[int]:
         others = (keeper for name, keeper in self.keepers.items() if name != workload)
         return {keeper.body.main.pid for keeper in others if keeper.body.main is not None}
+
+    def _is_ready(self, workload: str) -> bool:
+        keeper = self.keepers.get(workload)
+        return keeper is None or not keeper.wanted or keeper.health is Health.READY
+
+    def claim(self) -> str:
+        """Hold the address slot that place.json names; words on who holds it instead, or nothing."""
+        place = read_json(self.host.paths.place)
+        slot = place.get("slot") if place else None
+        if not isinstance(slot, int) or (self._claim is not None and self._claim[0] == slot):
+            return ""
+        address = claim_address(slot)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address, CLAIM_PORT))
+            sock.listen(1)
+        except OSError:
+            sock.close()
+            holder = describe_holder(address, CLAIM_PORT) or "another program"
+            return f"the addresses 127.{slot}.*.* are taken: {holder} holds {address}:{CLAIM_PORT}"
+        if self._claim is not None:
+            self._claim[1].close()
+        self._claim = slot, sock
+        return ""
 
     def _stir(self, kind: str) -> None:
         for keeper in self.keepers.values():
@@ -107,6 +135,7 @@ class Agent:
                 for keeper in tuple(self.keepers.values()):
                     keeper.tick()
                 if count % _ROTATE_EVERY == 0:
+                    self.claim()  # the place may have been settled only after the start
                     for keeper in tuple(self.keepers.values()):
                         if rotate(keeper.body.log):
                             await asyncio.sleep(0)
@@ -126,37 +155,22 @@ def take_lock(paths: Paths) -> int | None:
     return descriptor
 
 
-async def claim_slot(paths: Paths) -> socket.socket | None:
-    """Hold the address slot that place.json names. Raises AsbuiltError LOCAL-013 when it is taken."""
-    place = read_json(paths.place)
-    if place is None:
-        return None
-    address = claim_address(int(place["slot"]))
+async def claim_slot(agent: Agent) -> None:
+    """Hold the address slot. Raises AsbuiltError LOCAL-013 when somebody else has it."""
     for _ in range(_CLAIM_TRIES):
-        claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            claim.bind((address, CLAIM_PORT))
-            claim.listen(1)
-        except OSError:
-            claim.close()
-            await asyncio.sleep(0.05)  # a child of a dead agent may still be about to let go
-        else:
-            return claim
-    raise AsbuiltError(
-        "LOCAL-013",
-        f"the addresses 127.{place['slot']}.*.* are taken: "
-        f"{describe_holder(address, CLAIM_PORT) or 'another program'} holds {address}:{CLAIM_PORT}",
-        hint="run the command again: it takes other addresses",
-    )
+        taken = agent.claim()
+        if not taken:
+            return
+        await asyncio.sleep(0.05)  # a child of a dead agent may still be about to let go
+    raise AsbuiltError("LOCAL-013", taken, hint="run the command again: it takes other addresses")
 
 
 async def serve(paths: Paths) -> None:
     """Be the agent until told to leave."""
     loop = asyncio.get_running_loop()
     become_subreaper()
-    claim = await claim_slot(paths)
     agent = Agent(Host(paths, find_identity(), read_machine(), Reaper(loop)))
+    await claim_slot(agent)
     agent.remember()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, agent.leaving.set)
@@ -176,8 +190,6 @@ async def serve(paths: Paths) -> None:
         await keeper.close()
     paths.pid.unlink(missing_ok=True)
     agent.host.say(f"agent {os.getpid()} leaves")
-    if claim is not None:
-        claim.close()
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -26,7 +26,7 @@ from asbuilt.targets.local.listeners import (
     read_listeners,
 )
 from asbuilt.targets.local.logs import read_tail
-from asbuilt.targets.local.names import MARKER, render_marker, root_hash
+from asbuilt.targets.local.names import MARKER, file_name, render_marker, root_hash
 from asbuilt.targets.local.process import (
     Ident,
     Sighting,
@@ -58,7 +58,7 @@ class Body:
         self.host = host
         self.workload = workload
         self.marker = render_marker(host.paths.root, workload.id)
-        self.record_path = host.paths.pids / workload.id
+        self.record_path = host.paths.record(workload.id)
         self.log = host.paths.workload_log(workload.id)
         self.main: Ident | None = None
         self.since = ""
@@ -68,7 +68,7 @@ class Body:
         self.applied = limiting.Applied("none")
         self._ended = ended
         self._engine: Ident | None = None
-        self._groups_file = host.paths.groups / f"{workload.id}.json"
+        self._groups_file = host.paths.group(workload.id)
 
     # -- getting ready ------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Body:
                 where=str(error.filename or self.host.paths.root),
                 hint="free some space, or make the folder writable",
             ) from None
-        name = f"{root_hash(self.host.paths.root)}/{self.workload.id}"
+        name = f"{root_hash(self.host.paths.root)}/{file_name(self.workload.id)}"
         self.applied = limiting.apply(self.workload.limits, name, self.host.machine)
         with suppress(OSError):
             write_atomically(self._groups_file, _groups_text(self.applied.groups))

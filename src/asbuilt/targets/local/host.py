@@ -76,6 +76,7 @@ class Host:
         reaper: collects children.
         mains: pids of the main processes of all workloads but the named one.
         stir: something happened to a workload of this kind: its fellows look again.
+        is_ready: whether the named workload is ready; True for what is no workload.
     """
 
     paths: Paths
@@ -84,6 +85,7 @@ class Host:
     reaper: Reaper
     mains: Callable[[str], set[int]] = field(default=lambda _: set())
     stir: Callable[[str], None] = field(default=lambda _: None)
+    is_ready: Callable[[str], bool] = field(default=lambda _: True)
 
     def say(self, text: str) -> None:
         """One line into the agent's log."""

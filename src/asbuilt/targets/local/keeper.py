@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _AFTER_FENCE_TRIES = 3
 _AFTER_FENCE_PAUSE = 0.2
+_PATIENCE = 120.0
+"""Seconds that a workload waits for what it needs after a boot; then it tries on its own."""
+_NEEDS_PAUSE = 0.1
 
 
 class Keeper:
@@ -64,6 +67,7 @@ class Keeper:
         self._abort = asyncio.Event()
         self._news = asyncio.Event()
         self._stale = False
+        self._patient_until = 0.0
         self._ports_proven = False
         self._next_role = 0.0
         self._shown: tuple[object, ...] = ()
@@ -84,7 +88,7 @@ class Keeper:
             "workload": to_json(self.workload),
         }
         try:
-            write_atomically(self.host.paths.workloads / f"{self.workload.id}.json", json.dumps(state))
+            write_atomically(self.host.paths.state(self.workload.id), json.dumps(state))
         except OSError as error:
             raise AsbuiltError(
                 "LOCAL-024",
@@ -118,8 +122,10 @@ class Keeper:
             await self._end()
             self.watch = Watch(wanted=should_run, clean=True)
         elif not self.watch.wanted:
+            # nothing on record: after a boot, when nobody else keeps the order of starting
             await self.body.kill_all()
             self.watch = Watch(wanted=should_run, clean=True)
+            self._patient_until = self._now() + _PATIENCE
         self.keep()
 
     def keep(self) -> None:
@@ -147,7 +153,12 @@ class Keeper:
             if isinstance(action, Fence):
                 await self._fence(action.reason)
             elif isinstance(action, Start):
-                await self._start()
+                lacking = self._lacking()
+                if lacking:
+                    self.problem = f"waiting for {lacking}"
+                    action = Rest(self._now() + _NEEDS_PAUSE)
+                else:
+                    await self._start()
         self._tell()
         if isinstance(action, Ask):
             self.watch = replace(self.watch, probing=True)
@@ -156,6 +167,11 @@ class Keeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(action.until):
                     await self._wake.wait()
+
+    def _lacking(self) -> str:
+        if self._now() >= self._patient_until:
+            return ""
+        return next((need for need in self.workload.needs if not self.host.is_ready(need)), "")
 
     def _main_ended(self) -> None:
         self.watch = replace(self.watch, alive=False, clean=False, good=False, frozen_since=None)
@@ -362,6 +378,7 @@ class Keeper:
         """Run this workload; what was done: `unchanged`, `started` or `replaced`."""
         async with self._exclusive():
             self.epoch = epoch
+            self._patient_until = 0.0  # whoever starts it keeps the order
             if self.wanted and not self.held and workload.digest == self.digest:
                 if not self.watch.alive or self.watch.failures.looping:  # whoever asks has probably mended it
                     self.watch = replace(self.watch, failures=Failures())

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import TYPE_CHECKING
 
 from asbuilt.targets.local import limits as limiting
 from asbuilt.targets.local.files import read_json
 from asbuilt.targets.local.names import Paths, root_hash
 from asbuilt.targets.local.process import Ident, Sighting, is_below, look_around, select_tree, send_signal
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

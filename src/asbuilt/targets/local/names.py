@@ -45,6 +45,11 @@ def short_socket_path(path: str) -> tuple[str, int | None]:
     return f"/proc/self/fd/{descriptor}/{name}", descriptor
 
 
+def file_name(workload: str) -> str:
+    """A file name for a workload id, which may be like `us-east/db-1`; it never leads out of its folder."""
+    return "~".join(part.lstrip(".") for part in workload.split("/"))
+
+
 class Paths:
     """The files of one environment that belong to the agent."""
 
@@ -68,4 +73,16 @@ class Paths:
 
     def workload_log(self, workload: str) -> Path:
         """Where stdout and stderr of a workload go."""
-        return self.logs / f"{workload}.log"
+        return self.logs / f"{file_name(workload)}.log"
+
+    def state(self, workload: str) -> Path:
+        """What is wanted of a workload."""
+        return self.workloads / f"{file_name(workload)}.json"
+
+    def record(self, workload: str) -> Path:
+        """Pid record of a workload's main process."""
+        return self.pids / file_name(workload)
+
+    def group(self, workload: str) -> Path:
+        """The cgroups of a workload."""
+        return self.groups / f"{file_name(workload)}.json"

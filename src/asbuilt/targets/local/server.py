@@ -167,7 +167,7 @@ class Server:
         if request.get("forget"):
             await keeper.close()
             self._agent.keepers.pop(name, None)
-            (self._agent.host.paths.workloads / f"{name}.json").unlink(missing_ok=True)
+            self._agent.host.paths.state(name).unlink(missing_ok=True)
         return {"done": "stopped"}
 
     async def _reload(self, request: Request) -> dict[str, Any]:
