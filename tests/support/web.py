@@ -11,13 +11,13 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
+from asbuilt.plan.workload import render_http_get
 from support import until
 from support.launcher import answers
 
-from asbuilt.plan.workload import render_http_get
-
-SERVER = '''
+SERVER = """
 import asyncio, json, os, sys
 name, host, port, folder = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
@@ -55,7 +55,7 @@ async def main():
     await server.serve_forever()
 
 asyncio.run(main())
-'''
+"""
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Load:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for _ in range(self.clients):
             thread = threading.Thread(target=self._run)
             thread.start()

@@ -18,7 +18,9 @@ from asbuilt.engines.haproxy.engine import HaproxyEngine
 from asbuilt.exec.authority import Authority
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build
-from asbuilt.plan.site import Entry
+from asbuilt.graph.model import Architecture
+from asbuilt.plan.site import Entry, Site
+from asbuilt.plan.workload import Workload
 from asbuilt.values.errors import AsbuiltError
 from support import until
 from support.launcher import Launcher, answers
@@ -29,9 +31,6 @@ from support.web import Load, Web
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from asbuilt.graph.model import Architecture
-    from asbuilt.plan.site import Site
-    from asbuilt.plan.workload import Workload
 
 pytestmark = pytest.mark.stack
 SLOT = 216
@@ -66,9 +65,7 @@ class Stack:
         return Load("127.0.0.1", self.https, self.authority)
 
     def status(self, name: str, backend: str = "app") -> str:
-        return next(
-            s.status for s in admin.ask_servers(self.admin) if (s.name, s.backend) == (name, backend)
-        )
+        return next(s.status for s in admin.ask_servers(self.admin) if (s.name, s.backend) == (name, backend))
 
     def get(self, path: str = "/", **headers: str) -> tuple[http.client.HTTPResponse, dict[str, object]]:
         context = ssl.create_default_context(cafile=self.authority)
@@ -84,7 +81,11 @@ class Stack:
 
 @pytest.fixture
 def stack(home: Path) -> Iterator[Stack]:
-    over = {"cache": {"replicas": 0}, "database": {"replicas": 0}, "load_balancer": {"domains": ["shop.example"]}}
+    over = {
+        "cache": {"replicas": 0},
+        "database": {"replicas": 0},
+        "load_balancer": {"domains": ["shop.example"]},
+    }
     architecture = build(spec_of(production=over), "production")
     runner = Runner((launcher := Launcher()).identity)
     tools = {"haproxy": HaproxyEngine().find(architecture, runner)}
@@ -123,7 +124,12 @@ def test_the_entry_speaks_tls_13_and_http_2_only_the_modern_way(stack: Stack) ->
 
 
 def test_the_app_learns_who_asks_and_cannot_be_lied_to(stack: Stack) -> None:
-    lies = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "http", "X-Request-ID": "mine", "Forwarded": "for=6"}
+    lies = {
+        "X-Forwarded-For": "6.6.6.6",
+        "X-Forwarded-Proto": "http",
+        "X-Request-ID": "mine",
+        "Forwarded": "for=6",
+    }
     answer, said = stack.get("/", Host="localhost:1", **lies)
     headers = said["headers"]
     assert isinstance(headers, dict)

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 import redis
@@ -16,6 +16,9 @@ from asbuilt.engines.redis import admin
 from asbuilt.engines.redis.engine import RedisEngine
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build
+from asbuilt.graph.model import Architecture
+from asbuilt.plan.site import Site
+from asbuilt.plan.workload import Workload
 from support import until
 from support.launcher import Launcher, answers
 from support.places import site_of
@@ -25,9 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from asbuilt.graph.model import Architecture
-    from asbuilt.plan.site import Site
-    from asbuilt.plan.workload import Workload
 
 pytestmark = pytest.mark.stack
 SLOT = 217
@@ -92,7 +92,7 @@ class Writer:
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         return self
@@ -145,7 +145,7 @@ def cluster(home: Path) -> Iterator[Cluster]:
 def test_a_killed_primary_is_replaced_and_comes_back_as_a_replica(cluster: Cluster) -> None:
     for _ in range(2):
         with Writer(cluster) as writer:
-            until(lambda: len(writer.acked) > 200, what="writes")  # noqa: B023 - called at once
+            until(lambda: len(writer.acked) > 200, what="writes")
             old = cluster.primary()
             cluster.launcher.kill(old)
             before = len(writer.acked)
@@ -241,7 +241,12 @@ def test_the_app_may_use_it_but_not_administer_it(cluster: Cluster) -> None:
         assert client.info()["role"] == "master"
         client.eval("return redis.call('set', KEYS[1], '1')", 1, "a")
         client.flushdb()
-        for words in (("CONFIG", "GET", "masterauth"), ("SHUTDOWN",), ("REPLICAOF", "NO", "ONE"), ("ACL", "LIST")):
+        for words in (
+            ("CONFIG", "GET", "masterauth"),
+            ("SHUTDOWN",),
+            ("REPLICAOF", "NO", "ONE"),
+            ("ACL", "LIST"),
+        ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*words)
     with redis.Redis(cluster.site.addresses["cache-1"], 6379) as stranger, pytest.raises(redis.RedisError):

@@ -42,7 +42,9 @@ def switch_over(architecture: Architecture, site: Site, *, within: float = 10.0)
     """
     old = find_primary(architecture, site) if is_replicated(architecture) else None
     if old is None:
-        raise RefusedError("CACHE-001", "there is no cache to switch over: it has no replicas, or no primary now")
+        raise RefusedError(
+            "CACHE-001", "there is no cache to switch over: it has no replicas, or no primary now"
+        )
     deadline = time.monotonic() + within
     with _admin(site, old) as primary:
         if int(primary.info("replication").get("connected_slaves", "0")) == 0:
@@ -79,7 +81,7 @@ def _pause_and_fail_over(architecture: Architecture, site: Site, primary: Client
     try:
         while not _caught_up(primary.info("replication")):
             if time.monotonic() > deadline:
-                raise AsbuiltError("CACHE-003", "the replicas of the cache did not catch up in time")
+                raise _too_slow()
             time.sleep(_EVERY)
         _ask_sentinels(architecture, site, "SENTINEL", "FAILOVER", MONITOR)
     except ReplyError as error:
@@ -88,6 +90,14 @@ def _pause_and_fail_over(architecture: Architecture, site: Site, primary: Client
     except AsbuiltError:
         primary.ask("CLIENT", "UNPAUSE")
         raise
+
+
+def _too_slow() -> AsbuiltError:
+    return AsbuiltError(
+        "CACHE-003",
+        "the replicas of the cache did not catch up in time",
+        hint="try again when there is less load",
+    )
 
 
 def _caught_up(said: dict[str, str]) -> bool:

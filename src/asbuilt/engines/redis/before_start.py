@@ -86,7 +86,9 @@ def ask_living(arguments: Arguments, name: str) -> Living | None:
     up = said.get("master_link_status") == "up"
     lost = int(said.get("master_link_down_since_seconds", "-1")) >= 0
     follows = _at(arguments, said.get("master_host", ""))
-    return Living(primary=False, follows=follows, synced=up or lost, offset=int(said.get("slave_repl_offset") or 0))
+    return Living(
+        primary=False, follows=follows, synced=up or lost, offset=int(said.get("slave_repl_offset") or 0)
+    )
 
 
 def ask_named(arguments: Arguments, name: str) -> Named | None:

@@ -3,6 +3,7 @@
 The password comes from REDISCLI_AUTH, as for redis-cli, never from the command line.
 """
 
+# ruff: noqa: T201 - a command line client prints
 from __future__ import annotations
 
 import argparse
@@ -36,7 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         with Client(given.host, given.port, os.environ.get("REDISCLI_AUTH", ""), timeout=30.0) as client:
-            return _answer(client, given.words) if given.words else _converse(client, f"{given.host}:{given.port}> ")
+            return (
+                _answer(client, given.words)
+                if given.words
+                else _converse(client, f"{given.host}:{given.port}> ")
+            )
     except (OSError, ReplyError) as error:
         print(f"(error) {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,6 @@
 """Configuration of cache nodes and sentinels, rendered from the architecture and the place. Pure.
 
-Invariant: passwords of the app are there as digests only; whatever a value holds, it stays one word of a line.
+Invariant: the app's password is there as a digest only; whatever a value holds, it stays one word.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def render_notes(architecture: Architecture, site: Site) -> tuple[str, ...]:
 
 def quote(value: str) -> str:
     """A value as one quoted word of redis.conf."""
-    safe = [chr(b) if 0x20 <= b < 0x7F and b not in b'"\\' else f"\\x{b:02x}" for b in value.encode()]  # noqa: PLR2004 - printable ASCII
+    safe = [chr(b) if 0x20 <= b < 0x7F and b not in b'"\\' else f"\\x{b:02x}" for b in value.encode()]  # noqa: PLR2004 - ASCII
     return '"' + "".join(safe) + '"'
 
 
@@ -111,7 +111,7 @@ def render_server(architecture: Architecture, site: Site, node: Node) -> str:
 
 
 def quorum(architecture: Architecture) -> int:
-    """Sentinels that must agree that a primary is down: most of them. With two nodes that is both sentinels."""
+    """Sentinels that must agree that a primary is down: most of them. With two nodes that is both."""
     return len(architecture.of(Kind.CACHE)) // 2 + 1
 
 

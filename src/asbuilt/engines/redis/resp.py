@@ -1,12 +1,13 @@
-"""The Redis protocol, as little of it as is needed to ask a question. Only the standard library, so that a
-command that runs before each start of a node starts fast.
+"""The Redis protocol, as little of it as is needed to ask a question.
+
+Only the standard library, so that a command that runs before each start of a node starts fast.
 """
 
 from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -90,7 +91,7 @@ class Client:
         self._stream.close()
         self._socket.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

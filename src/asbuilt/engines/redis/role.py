@@ -6,9 +6,12 @@ another one has data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PATIENCE = 30.0
 """Seconds that a failed primary waits for the sentinels to promote another node, before it goes on itself.
