@@ -35,7 +35,7 @@ class Candidate:
         folder: where they are; None when this source has nothing on this machine.
         env: variables they need (library paths).
         names: file name by program where it differs, like `{"redis-server": "valkey-server"}`.
-        label: what `doctor` calls it, like "package postgresql-16"; by default the source and folder.
+        label: what `doctor` calls it, like "package postgresql-16"; by default the source.
     """
 
     source: Source
@@ -47,7 +47,7 @@ class Candidate:
     @property
     def title(self) -> str:
         """What people are told."""
-        return self.label or f"{self.source} ({self.folder or 'not installed'})"
+        return f"{self.label or self.source} in {self.folder}" if self.folder else self.label or self.source
 
 
 def from_spec(
@@ -57,7 +57,7 @@ def from_spec(
     if path is None:
         return ()
     folder = (project or Path.cwd()) / Path(path).expanduser()
-    return (Candidate("spec", folder, label=f"engines path {folder}", **rest),)
+    return (Candidate("spec", folder, label="path of the spec", **rest),)
 
 
 def system_folder(program: str, first: Sequence[str] = ()) -> Path | None:

