@@ -19,14 +19,18 @@ SECONDS = 20.0
 
 
 def own_processes(ours: Environment) -> list[int]:
-    """The agent, and its children that are no workloads."""
+    """The agent, and its children that are no workloads (by their marker, or by where they work)."""
     agent = int((ours.root() / "agent" / "pid").read_text().split()[0])
+    nodes = f"{(ours.root() / 'nodes').resolve()}/"
     found = [agent]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == agent and b"ASBUILT_WORKLOAD=" not in (entry / "environ").read_bytes():
+                if parent != agent or f"{(entry / 'cwd').readlink()}/".startswith(nodes):
+                    continue
+                # some engines write their title over their environment: the place is looked at first
+                if b"ASBUILT_WORKLOAD=" not in (entry / "environ").read_bytes():
                     found.append(int(entry.name))
     return found
 
