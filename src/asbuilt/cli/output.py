@@ -94,5 +94,6 @@ class Talk:
             if event.seconds < due:
                 return ""
             self._next[event.subject] = max(due * 2, event.seconds * 2)
-            return f"{clock}  waiting  {event.subject}: {event.text} ({event.seconds:.0f} s)"
+            text = event.text.removeprefix(f"{event.subject}: ")
+            return f"{clock}  waiting  {event.subject}: {text} ({event.seconds:.0f} s)"
         return ""

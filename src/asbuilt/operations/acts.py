@@ -118,7 +118,7 @@ class Acts:
         if step.node_kind == Kind.DATABASE:
             open_admin(self.prepared.architecture, self.prepared.site).switch_over()
         elif step.node_kind == Kind.CACHE:
-            cache.switchover(self.prepared.site, self.prepared.runner, step.subject)
+            cache.switch_over(self.prepared.architecture, self.prepared.site)
 
 
 def stop_act(client: AgentClient, epoch: int) -> Act:

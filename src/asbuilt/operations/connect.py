@@ -68,8 +68,8 @@ def _psql(prepared: Prepared, *, admin: bool, replica: bool) -> Door:
 
 
 def _redis(prepared: Prepared) -> Door:
-    found = cache.connection(prepared.architecture, prepared.site)
-    return Door(found.argv, found.env, found.secret_env)
+    words, secret = cache.render_connect(prepared.architecture, prepared.site)
+    return Door(words, secret_env=tuple((name, Secret(value)) for name, value in secret.items()))
 
 
 def _shell(app: Workload) -> Door:

@@ -19,12 +19,12 @@ from asbuilt.exec.identity import find_identity
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build
 from asbuilt.graph.model import Architecture
-from asbuilt.operations.build import Artifact, build_release, find_artifact
+from asbuilt.operations.build import Artifact, build_release
+from asbuilt.operations.progress import Event
 from asbuilt.operations.releases import choose_release, foresee_release
 from asbuilt.operations.secrets import resolve_secrets
 from asbuilt.plan.planner import Desired
 from asbuilt.plan.site import Release, Site, Tools
-from asbuilt.plan.workload import Setup
 from asbuilt.record.journal import Journal
 from asbuilt.record.vault import Vault
 from asbuilt.spec.load import Loaded, load
@@ -35,10 +35,9 @@ from asbuilt.values.stage import Stage
 if TYPE_CHECKING:
     from asbuilt.engines.contract import Engine
     from asbuilt.operations.progress import Tell
+    from asbuilt.plan.workload import Setup
     from asbuilt.spec.schema import App
 
-BUILD: Final = "app.build"
-"""The setup that makes the app's build; app servers and migrations wait for it."""
 JOURNAL: Final = "journal.sqlite"
 
 
@@ -95,15 +94,26 @@ def prepare(stage: Stage, *, touch: bool, tell: Tell, journal: Journal | None = 
     engines = engines_for(architecture)
     with ThreadPoolExecutor() as pool:
         tools_found = pool.submit(find_all_tools, architecture, engines, runner)
-        artifact = find_artifact(stage.project, environment.app, stage.root / "releases", runner)
-        app_secrets = resolve_secrets(environment.app, stage.project, runner)
+        app_secrets = resolve_secrets(
+            environment.app.secrets,
+            stage.project,
+            os.environ,
+            lambda text: tell(Event("note", "", text)),
+        )
+        artifact = build_release(
+            stage.project,
+            environment.app,
+            stage.root / "releases",
+            runner,
+            lambda text: tell(Event("waiting", "app.build", text, 0.0)),
+        )
         tools = tools_found.result()
     place = settle(stage.root, stage.home, architecture, touch=touch)
     vault = Vault(stage.root / "secrets.json", keep=touch)
     release = Release(
         _release_id(stage, journal, artifact, environment.app),
         artifact.id,
-        str(artifact.folder),
+        artifact.folder,
         artifact.path,
         artifact.env,
     )
@@ -122,7 +132,6 @@ def prepare(stage: Stage, *, touch: bool, tell: Tell, journal: Journal | None = 
     )
     wanted = [engine.realize(architecture, site, runner) for engine in engines]
     setups = {setup.id: setup for one in wanted for setup in one.setups}
-    setups[BUILD] = _build_setup(stage, artifact, environment.app, runner, tell)
     workloads = {workload.id: workload for one in wanted for workload in one.workloads}
     desired = Desired(workloads, setups, release.id, _find_satisfied(setups))
     notes = (
@@ -139,17 +148,6 @@ def _release_id(stage: Stage, journal: Journal | None, artifact: Artifact, app: 
     if journal is not None:
         return choose_release(stage, journal, artifact.id, app).id
     return foresee_release(stage, artifact.id, app)
-
-
-def _build_setup(stage: Stage, artifact: Artifact, app: App, runner: Runner, tell: Tell) -> Setup:
-    return Setup(
-        id=BUILD,
-        title=f"build the app ({app.build})",
-        needs=(),
-        key=artifact.id,
-        satisfied=artifact.complete,
-        run=lambda: build_release(artifact, stage.project, app, runner, tell),
-    )
 
 
 def _setups_done(stage: Stage, journal: Journal | None) -> Mapping[str, str]:

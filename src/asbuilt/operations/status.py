@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SUMMARY = "environment.json"
 """Written by `up`: what no process can tell (entry points, nodes without a process, notes)."""
 
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _WORST = (Health.FAILING, Health.STOPPED, Health.STARTING, Health.DRAINING, Health.READY)
 
 
@@ -79,7 +80,7 @@ def _operation(stage: Stage) -> dict[str, str] | None:
         journal.close()
     if holder is None or not holder.held or holder.client.dead():
         return None
-    since = datetime.fromtimestamp(holder.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = datetime.fromtimestamp(holder.since, UTC).strftime(_TIME)
     return {"verb": holder.verb, "owner": holder.client.owner, "since": since}
 
 
@@ -127,21 +128,21 @@ def _node(node: str, group: list[Seen]) -> dict[str, Any]:
 
 def _static_node(stage: Stage, raw: dict[str, Any]) -> dict[str, Any]:
     """A node without a process: healthy while its folder is there."""
-    there = (stage.root / raw["folder"]).is_dir()
+    folder = stage.root / raw["folder"]
+    there = folder.is_dir()
+    since = datetime.fromtimestamp(folder.stat().st_ctime, UTC).strftime(_TIME) if there else ""
     return {
         "id": raw["id"],
         "kind": raw["kind"],
         "role": None,
         "engine": raw["engine"],
-        "address": str(stage.root / raw["folder"]),
+        "address": str(folder),
         "health": str(Health.READY if there else Health.FAILING),
         "release": None,
         "pid": None,
         "zone": raw["zone"],
-        "since": raw["since"],
+        "since": since,
         "restarts": 0,
         "limits": "none",
-        "problem": ""
-        if there
-        else f"the folder {raw['folder']} is gone; asbuilt up {stage.environment} makes it again",
+        "problem": "" if there else f"its folder is gone; asbuilt up {stage.environment} makes it again",
     }
