@@ -9,7 +9,7 @@ const S3Adapter = require('@parse/s3-files-adapter');
 const { env } = process;
 const derive = (name) =>
   env[name] || crypto.createHmac('sha256', env.AWS_SECRET_ACCESS_KEY || 'development').update(name).digest('hex').slice(0, 32);
-const port = Number(env.PORT);
+const port = Number(env.PORT || 0);
 const host = env.HOST || '127.0.0.1';
 
 async function main() {
@@ -38,6 +38,11 @@ async function main() {
     silent: false,
   });
   await parse.start();
+  if (process.argv[2] === 'migrate') {
+    // the tables are made at start: once, before the instances, which would race for it
+    console.log('tables are there');
+    process.exit(0);
+  }
   const app = express();
   app.use('/parse', parse.app);
   const server = http.createServer(app);

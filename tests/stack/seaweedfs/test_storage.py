@@ -4,6 +4,7 @@ import random
 import subprocess
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ class Storage:
                 log.close()
                 exchange = one.ready.exchange
                 assert exchange is not None
-                until(lambda e=exchange: ask(e), what=f"{one.id} ready")
+                until(partial(ask, exchange), what=f"{one.id} ready")
                 ready.add(one.id)
                 del waiting[one.id]
 
@@ -137,14 +138,16 @@ def test_app_key_works_in_its_own_bucket_only(storage: Storage) -> None:
     assert app.get_object(Bucket="shop-production", Key="a b/é")["Body"].read() == b"mine"
     assert [o["Key"] for o in app.list_objects_v2(Bucket="shop-production")["Contents"]] == ["a b/é"]
     app.delete_object(Bucket="shop-production", Key="a b/é")
-    for attempt in (
-        lambda: app.get_object(Bucket="other", Key="k"),
-        lambda: app.put_object(Bucket="other", Key="k2", Body=b"x"),
-        lambda: app.list_objects_v2(Bucket="other"),
-        lambda: app.create_bucket(Bucket="third"),
-    ):
+    attempts: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("get_object", {"Bucket": "other", "Key": "k"}),
+        ("put_object", {"Bucket": "other", "Key": "k2", "Body": b"x"}),
+        ("list_objects_v2", {"Bucket": "other"}),
+        ("create_bucket", {"Bucket": "third"}),
+        ("delete_bucket", {"Bucket": "shop-production"}),
+    )
+    for method, values in attempts:
         with pytest.raises(ClientError) as refused:
-            attempt()
+            getattr(app, method)(**values)
         assert refused.value.response["Error"]["Code"] == "AccessDenied"
 
 

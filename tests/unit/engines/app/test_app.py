@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,11 +19,17 @@ from asbuilt.values.errors import AsbuiltError, UsageError
 from asbuilt.values.secret import Secret
 from support.specs import spec_of
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PASSWORD = "p@ss/w:o#rd %"
 
 
 def realize(
-    tmp_path: Path, environment: str = "production", own: dict[str, Any] | None = None, **app: Any
+    tmp_path: Path,
+    environment: str = "production",
+    own: dict[str, Any] | None = None,
+    **app: Any,  # noqa: ANN401
 ) -> tuple[Workload, ...]:
     spec = {"app": {"command": "/bin/true --port $PORT --host ${HOST}", **app}, **(own or {})}
     architecture = build(spec_of(**{environment: spec}), environment)
