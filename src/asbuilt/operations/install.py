@@ -28,7 +28,8 @@ _PASSED_ON: Final = re.compile(
     r"(?i)(PIP_.+|npm_config_.+|(HTTPS?|NO|ALL)_PROXY"
     r"|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|NODE_EXTRA_CA_CERTS)"
 )
-"""The owner's own settings for package indexes and proxies; they may hold passwords: they are secret."""
+"""The owner's own settings for package indexes and proxies."""
+_HOLDS_SECRET: Final = re.compile(r"(?i)(auth|token|passw|secret)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,15 @@ class Place:
     log: Path
 
 
-def build_owner_settings() -> tuple[tuple[str, Secret], ...]:
+@dataclass(frozen=True, slots=True)
+class OwnerSettings:
+    """Variables for pip and npm. Those with a password (in an address, or by their name) are secret."""
+
+    plain: tuple[tuple[str, str], ...]
+    secret: tuple[tuple[str, Secret], ...]
+
+
+def build_owner_settings() -> OwnerSettings:
     """Settings of pip and npm of the user who builds, for a build that has another HOME."""
     found = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     for variable, files in (
@@ -61,7 +70,11 @@ def build_owner_settings() -> tuple[tuple[str, Secret], ...]:
             file = Path.home() / name
             if file.is_file():
                 found.setdefault(variable, str(file))
-    return tuple((name, Secret(value)) for name, value in sorted(found.items()))
+    hidden = {name for name, value in found.items() if "@" in value or _HOLDS_SECRET.search(name)}
+    return OwnerSettings(
+        tuple((name, value) for name, value in sorted(found.items()) if name not in hidden),
+        tuple((name, Secret(found[name])) for name in sorted(hidden)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +93,19 @@ class Installer:
             Command(
                 argv,
                 env=(
+                    *settings.plain,
                     ("HOME", str(self.place.home)),
                     ("TMPDIR", str(self.place.home)),
                     ("PATH", f"{path}:{_BASE_PATH}" if path else _BASE_PATH),
                     ("PIP_CACHE_DIR", str(self.place.cache / "pip")),
                     ("npm_config_cache", str(self.place.cache / "npm")),
                 ),
-                secret_env=settings,
+                secret_env=settings.secret,
                 cwd=str(self.place.app),
                 timeout=_TIMEOUT,
             )
         )
-        said = mask(f"{result.stdout}\n{result.stderr}", tuple(value for _, value in settings)).strip()
+        said = mask(f"{result.stdout}\n{result.stderr}", tuple(value for _, value in settings.secret)).strip()
         with self.place.log.open("a") as log:
             log.write(f"$ {' '.join(argv)}\n{said}\n")
         if result.status != 0:

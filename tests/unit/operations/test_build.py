@@ -10,7 +10,7 @@ import pytest
 from asbuilt.exec.identity import Identity
 from asbuilt.exec.runner import Runner
 from asbuilt.operations.build import Artifact, build_release, read_mark, remove_build
-from asbuilt.operations.install import find_node, find_pip_target, find_python
+from asbuilt.operations.install import build_owner_settings, find_node, find_pip_target, find_python
 from asbuilt.spec.schema import App
 from asbuilt.values.errors import AsbuiltError
 
@@ -123,3 +123,18 @@ def test_pip_target(tmp_path: Path) -> None:
 def test_python_and_node_are_found() -> None:
     assert Path(find_python(None)).is_file()
     assert find_node(RUNNER, None).version
+
+
+def test_owner_settings_for_package_indexes_are_passed_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".npmrc").write_text("fund=false")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:hush@index.example/simple")
+    monkeypatch.setenv("PIP_NO_INPUT", "1")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
+    found = build_owner_settings()
+    assert dict(found.plain)["PIP_NO_INPUT"] == "1"
+    assert dict(found.plain)["npm_config_userconfig"] == str(tmp_path / ".npmrc")
+    assert dict(found.secret)["PIP_INDEX_URL"].reveal().startswith("https://me:hush@")
+    assert "AWS_SECRET_ACCESS_KEY" not in {**dict(found.plain), **dict(found.secret)}
