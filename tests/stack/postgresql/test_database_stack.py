@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -211,6 +212,31 @@ def test_node_frozen_then_fenced(whole: Stack) -> None:
     print(f"node frozen: gap {gap:.2f} s")
     assert ledger.lost() == set()
     assert gap < 8
+
+
+def test_killed_in_the_middle_of_a_large_load(whole: Stack) -> None:
+    leader = whole.leader()
+
+    def load() -> None:
+        with contextlib.suppress(psycopg.Error), whole.connect(leader) as app:
+            app.execute("create table bulk as select g, repeat('x', 900) from generate_series(1, 5000000) g")
+
+    loading = threading.Thread(target=load)
+    with whole.connect(leader, "monitor", "postgres") as monitor:
+
+        def written() -> int:
+            row = monitor.execute("select pg_current_wal_lsn() - '0/0'::pg_lsn").fetchone()
+            return int(row[0]) if row else 0
+
+        before = written()
+        loading.start()
+        until(lambda: written() > before + 64 * 2**20, what="64 MB of the load")
+    began = time.monotonic()
+    assert whole.fence(leader)
+    loading.join()
+    until(lambda: whole.admin.leader(timeout=0.5) not in {None, leader}, what="a new leader", within=15)
+    print(f"killed under load: new leader after {time.monotonic() - began:.2f} s")
+    until(whole.admin.writable, what="writes")
 
 
 def test_a_replica_without_data_is_cloned(whole: Stack) -> None:
