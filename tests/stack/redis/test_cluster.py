@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Self
 import pytest
 import redis
 
+from asbuilt.engines.haproxy.engine import HaproxyEngine
 from asbuilt.engines.redis import admin
+from asbuilt.engines.redis.config import render_url
 from asbuilt.engines.redis.engine import RedisEngine
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build
 from asbuilt.graph.model import Architecture
-from asbuilt.plan.site import Site
+from asbuilt.plan.site import Entry, Site
 from asbuilt.plan.workload import Workload
 from support import until
 from support.launcher import Launcher, answers
-from support.places import site_of
+from support.places import free_port, site_of
 from support.specs import spec_of
 
 if TYPE_CHECKING:
@@ -129,8 +131,12 @@ class Writer:
 def cluster(home: Path) -> Iterator[Cluster]:
     architecture = build(spec_of(production={}), "production")
     runner = Runner((launcher := Launcher()).identity)
-    tools = {"redis": RedisEngine().find(architecture, runner)}
-    site = site_of(architecture, home, tools, slot=SLOT)
+    tools = {
+        "redis": RedisEngine().find(architecture, runner),
+        "haproxy": HaproxyEngine().find(architecture, runner),
+    }
+    entry = Entry("127.0.0.1", free_port("127.0.0.1"), free_port("127.0.0.1"))
+    site = site_of(architecture, home, tools, slot=SLOT, entry=entry)
     realization = RedisEngine().realize(architecture, site, runner)
     cluster = Cluster(architecture, site, {w.id: w for w in realization.workloads}, launcher)
     try:
@@ -251,3 +257,36 @@ def test_the_app_may_use_it_but_not_administer_it(cluster: Cluster) -> None:
                 client.execute_command(*words)
     with redis.Redis(cluster.site.addresses["cache-1"], 6379) as stranger, pytest.raises(redis.RedisError):
         stranger.ping()
+
+
+def test_the_route_follows_the_primary(cluster: Cluster) -> None:
+    realization = HaproxyEngine().realize(
+        cluster.architecture, cluster.site, Runner(cluster.launcher.identity)
+    )
+    for setup in realization.setups:
+        setup.run()
+    cluster.launcher.up(realization.workloads[0])
+    client = redis.Redis.from_url(render_url(cluster.architecture, cluster.site), socket_timeout=1)
+
+    def write(number: int) -> bool:
+        try:
+            return bool(client.set(f"key-{number}", number))
+        except redis.RedisError:
+            return False
+
+    until(lambda: write(0), what="the first write")
+    acked, last, gap = [0], time.monotonic(), 0.0
+    old = cluster.primary()
+    cluster.launcher.kill(old)
+    while len(acked) < 500:
+        if write(acked[-1] + 1):
+            gap = max(gap, time.monotonic() - last)
+            last = time.monotonic()
+            acked.append(acked[-1] + 1)
+        else:
+            time.sleep(0.02)
+        assert time.monotonic() - last < 20
+    print(f"gap through the route {gap:.2f} s")
+    assert client.mget([f"key-{n}" for n in acked]) == [str(n).encode() for n in acked]
+    client.close()
+    assert gap < 4
