@@ -81,19 +81,34 @@ def build_release(
         AsbuiltError: BUILD-001 to BUILD-011.
     """
     make_folder(runner.identity, releases_dir)
-    folder = project / app.directory
-    secret_files = [project / one.file for one in app.secrets.values() if isinstance(one, SecretFromFile)]
-    source = read_source(folder, runner, secret_files=secret_files, manifests_only=app.reload)
-    python = find_python(app.python) if app.build == "pip" else ""
-    node = find_node(runner, app.node) if app.build == "npm" or app.node else None
-    tool = ask_python(runner, python) if python else node.version if node else ""
-    artifact = compute_artifact_id(source, app, f"{python} {tool}")
+    source, python, node, artifact = _read_inputs(project, app, runner)
     home = releases_dir / artifact
     with _locked(releases_dir / f"{artifact}.lock", progress):
         attempt = read_mark(home)
         if attempt is None:
             attempt = _build(home, source, app, runner, progress, python=python, node=node)
     return describe(artifact, attempt, app, node, source.bytes)
+
+
+def foresee_build(project: Path, app: App, releases_dir: Path, runner: Runner) -> Artifact:
+    """What `build_release` would return, without building or writing anything.
+
+    A build that is not there yet has its right id, and a folder that does not exist.
+    """
+    source, _, node, artifact = _read_inputs(project, app, runner)
+    attempt = read_mark(releases_dir / artifact) or releases_dir / artifact / "not-built"
+    return describe(artifact, attempt, app, node, source.bytes)
+
+
+def _read_inputs(project: Path, app: App, runner: Runner) -> tuple[Source, str, Node | None, str]:
+    """The files, the interpreter, Node.js, and the content address of them all."""
+    folder = project / app.directory
+    secret_files = [project / one.file for one in app.secrets.values() if isinstance(one, SecretFromFile)]
+    source = read_source(folder, runner, secret_files=secret_files, manifests_only=app.reload)
+    python = find_python(app.python) if app.build == "pip" else ""
+    node = find_node(runner, app.node) if app.build == "npm" or app.node else None
+    tool = ask_python(runner, python) if python else node.version if node else ""
+    return source, python, node, compute_artifact_id(source, app, f"{python} {tool}")
 
 
 def compute_artifact_id(source: Source, app: App, tool: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from asbuilt.exec.identity import Identity
 from asbuilt.exec.runner import Runner
-from asbuilt.operations.build import Artifact, build_release, read_mark, remove_build
+from asbuilt.operations.build import Artifact, build_release, foresee_build, read_mark, remove_build
 from asbuilt.operations.install import build_owner_settings, find_node, find_pip_target, find_python
 from asbuilt.spec.schema import App
 from asbuilt.values.errors import AsbuiltError
@@ -45,6 +45,16 @@ def test_a_build_is_made_once_and_is_read_only(project: Path) -> None:
     assert modes
     assert not any(mode & 0o222 for mode in modes)
     assert (Path(first.folder) / "sub" / "x.sh").stat().st_mode & 0o100
+
+
+def test_a_foreseen_build_is_the_one_that_is_made_and_writes_nothing(project: Path) -> None:
+    releases = project.parent / "releases"
+    foreseen = foresee_build(project, app(), releases, RUNNER)
+    assert not releases.exists()
+    assert not Path(foreseen.folder).exists()
+    made = build(project)
+    assert made.id == foreseen.id
+    assert foresee_build(project, app(), releases, RUNNER) == made
 
 
 def test_changed_files_make_another_build_and_the_old_one_stays(project: Path) -> None:

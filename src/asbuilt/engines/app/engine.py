@@ -79,6 +79,8 @@ def find_needs(architecture: Architecture) -> tuple[str, ...]:
 
 def find_program(word: str, cwd: str, variables: Variables, *, field: str) -> str:
     """Absolute path of a command's program. Raises UsageError APP-003 when the release does not have it."""
+    if not Path(cwd).is_dir():  # a plan for a release that is not built yet
+        return word
     if "/" in word:
         found = shutil.which(str(Path(cwd, word)))
     else:
