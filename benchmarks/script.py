@@ -111,6 +111,16 @@ class Script:
                     with suppress(ProcessLookupError):
                         os.killpg(child.pid, signal.SIGKILL)
                     await child.wait()
+        self._kill_rest()
+
+    def _kill_rest(self) -> None:
+        """Some engines start children in sessions of their own; they all work in a node's folder."""
+        place = f"{(self._root / 'nodes').resolve()}/"
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError):
+                    if f"{(entry / 'cwd').readlink()}/".startswith(place):
+                        os.kill(int(entry.name), signal.SIGKILL)
 
 
 def start_and_stop(root: Path, workloads: dict[str, Workload], url: str) -> float:
