@@ -57,8 +57,21 @@ class AppEngine:
             setups = (build_migration(architecture, site, release, runner, needs),)
             needs = (*needs, MIGRATE)
         return Realization(
-            tuple(build_instance(architecture, site, release, node, needs) for node in nodes), setups
+            tuple(build_instance(architecture, site, release, node, needs) for node in nodes),
+            setups,
+            find_clamps(architecture, site),
         )
+
+
+def find_clamps(architecture: Architecture, site: Site) -> tuple[str, ...]:
+    """What the spec gives an instance and this machine does not have."""
+    app = architecture.spec.app
+    notes = []
+    if app.cpu > site.cpus:
+        notes.append(f"app.cpu: {app.cpu:g} is more than this machine has; {site.cpus} are used")
+    if app.memory.bytes > site.memory:
+        notes.append(f"app.memory: {app.memory} is more than this machine has; all of it may be used")
+    return tuple(notes)
 
 
 def find_needs(architecture: Architecture) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from support.specs import spec_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from asbuilt.engines.contract import Realization
+
 PASSWORD = "p@ss/w:o#rd %"
 
 
@@ -31,6 +33,15 @@ def realize(
     own: dict[str, Any] | None = None,
     **app: Any,  # noqa: ANN401
 ) -> tuple[Workload, ...]:
+    return realization(tmp_path, environment, own, **app).workloads
+
+
+def realization(
+    tmp_path: Path,
+    environment: str = "production",
+    own: dict[str, Any] | None = None,
+    **app: Any,  # noqa: ANN401
+) -> Realization:
     spec = {"app": {"command": "/bin/true --port $PORT --host ${HOST}", **app}, **(own or {})}
     architecture = build(spec_of(**{environment: spec}), environment)
     release = Release("r7", "abc", str(tmp_path), ("/rel/bin",), (("VIRTUAL_ENV", "/rel"),))
@@ -50,8 +61,7 @@ def realize(
         cpus=2,
         memory=2**30,
     )
-    made = AppEngine().realize(architecture, site, Runner(find_identity()))
-    return made.workloads
+    return AppEngine().realize(architecture, site, Runner(find_identity()))
 
 
 def test_one_workload_for_each_instance_with_its_own_port(tmp_path: Path) -> None:
@@ -144,6 +154,11 @@ def test_reload_runs_the_working_tree_under_a_watcher(tmp_path: Path) -> None:
     assert workload.argv[1:3] == ("-m", "watchfiles")
     assert workload.cwd == str(tmp_path)
     assert workload.ready.hang_after == 0
+
+
+def test_clamps_are_told(tmp_path: Path) -> None:
+    assert len(realization(tmp_path).notes) == 2
+    assert realization(tmp_path, cpu=1, memory="512MB").notes == ()
 
 
 def test_nothing_runs_without_a_release(tmp_path: Path) -> None:
