@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,24 +29,29 @@ from support import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SLOT = 201 + os.getpid() % 8
+
+@pytest.fixture
+def slot(root: Path) -> int:
+    """A slot that nobody uses now, above those that environments take first."""
+    ground = read_ground(root)
+    return next(slot for slot in random.sample(range(200, 210), 10) if not ground.who_uses(slot))
 
 
-def _place(root: Path) -> Path:
+def _place(root: Path, slot: int) -> Path:
     root.mkdir(parents=True)
-    (root / "place.json").write_text(json.dumps({"schema": 1, "slot": SLOT, "addresses": {}}))
+    (root / "place.json").write_text(json.dumps({"schema": 1, "slot": slot, "addresses": {}}))
     return root
 
 
 def test_a_slot_belongs_to_one_environment(
-    root: Path, make_yard: Callable[[Path], Yard], monkeypatch: pytest.MonkeyPatch
+    root: Path, slot: int, make_yard: Callable[[Path], Yard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = _place(root / "one"), _place(root / "two")
+    one, two = _place(root / "one", slot), _place(root / "two", slot)
     yard = make_yard(one)
-    yard.host = f"127.{SLOT}.2.1"
+    yard.host = f"127.{slot}.2.1"
     pid = yard.up(yard.workload())
-    assert read_ground(one).who_claims(SLOT) == ""
-    assert f"pid {yard.agent_pid()} " in read_ground(two).who_claims(SLOT)
+    assert read_ground(one).who_claims(slot) == ""
+    assert f"pid {yard.agent_pid()} " in read_ground(two).who_claims(slot)
     monkeypatch.setattr(clients, "_START_TIMEOUT", 5.0)
     with pytest.raises(AsbuiltError) as caught:
         ensure_agent(two)
@@ -53,9 +60,9 @@ def test_a_slot_belongs_to_one_environment(
     # the agent is dead, its engines say whose the slot is
     yard.kill_agent()
     assert yard.answer(yard.workload()) == pid
-    assert read_ground(one).who_claims(SLOT) == ""
+    assert read_ground(one).who_claims(slot) == ""
     assert read_ground(one).who_holds(yard.host, 7000) == ""
-    assert f"pid {pid} " in read_ground(two).who_claims(SLOT)
+    assert f"pid {pid} " in read_ground(two).who_claims(slot)
     ensure_agent(one).stop("app-1", yard.epoch)
     assert read_ground(two).who_holds(yard.host, 7000) == ""
 
@@ -157,7 +164,6 @@ def test_revived_in_mid_wait(yard: Yard) -> None:
     waiting.join(20)
     assert seen
     assert find_agent(yard.root) is not None
-    assert any("pid of" in line for line in said)
 
 
 def test_strangers_and_nonsense_on_the_socket(yard: Yard) -> None:
@@ -218,8 +224,33 @@ def test_after_a_boot_the_order_of_starting_is_kept(yard: Yard) -> None:
     yard.client.wait_ready("us-east/app-2", 10)
 
 
-def test_a_place_settled_late_is_claimed(yard: Yard) -> None:
-    (yard.root / "place.json").write_text(json.dumps({"schema": 1, "slot": SLOT}))
+def test_a_place_settled_late_is_claimed(yard: Yard, slot: int) -> None:
+    (yard.root / "place.json").write_text(json.dumps({"schema": 1, "slot": slot}))
     other = yard.root.parent / "no-such-environment"
-    words = until(lambda: read_ground(other).who_claims(SLOT), what="the claim")
-    assert f"pid {yard.agent_pid()} " in words
+    agent = f"pid {yard.agent_pid()} "
+    until(lambda: agent in read_ground(other).who_claims(slot), what="the claim")
+
+
+def test_a_stopped_agent_is_named(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = yard.agent_pid()
+    monkeypatch.setattr(clients, "_ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(clients, "_START_TIMEOUT", 1.0)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(AsbuiltError) as caught:
+            ensure_agent(yard.root)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert f"pid {pid}" in caught.value.what
+
+
+def test_an_agent_that_slept_kills_nothing(yard: Yard) -> None:
+    workload = yard.workload()
+    first = yard.up(workload)
+    pid = yard.agent_pid()
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(3)  # longer than hang_after: the time itself is what must not count
+    os.kill(pid, signal.SIGCONT)
+    yard.client.wait_ready("app-1", 10)
+    assert yard.answer(workload) == first
+    assert yard.seen()["restarts"] == 0

@@ -6,6 +6,7 @@ a call during which the agent died is simply made again to the next one.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _START_TIMEOUT = 15.0
-_CALL_TIMEOUT = 120.0
+_CALL_TIMEOUT = 60.0
+_CHANGE_TIMEOUT = 900.0
+"""Stopping may take a long grace, and waits for the operation before it."""
 _NEWS_TIMEOUT = 1.0
+_ANSWER_TIMEOUT = 5.0
+_ANOTHER_AGENT = 3
+"""Exit status of an agent that found another one in charge."""
 _REFUSED = frozenset({"LOCAL-022", "LOCAL-026"})
 _FATAL = frozenset({"LOCAL-024", "LOCAL-032"})
 _SEEN_FIELDS = tuple(Seen.__dataclass_fields__)
@@ -92,6 +98,8 @@ class AgentClient:
         return answer
 
     def _call(self, request: dict[str, Any], *, timeout: float = _CALL_TIMEOUT) -> dict[str, Any]:
+        if "epoch" in request:
+            timeout = _CHANGE_TIMEOUT
         try:
             return self._call_once(request, timeout)
         except AgentGoneError:
@@ -218,7 +226,7 @@ def find_agent(root: Path) -> AgentClient | None:
     """The client of a running agent, or None. Starts nothing."""
     client = AgentClient(root, revive=False)
     try:
-        client._call_once({"op": "status", "id": ""}, 10.0)  # noqa: SLF001 - this module's own class
+        client._call_once({"op": "status", "id": ""}, _ANSWER_TIMEOUT)  # noqa: SLF001 - this module's own class
     except AgentGoneError:
         return None
     return client
@@ -237,12 +245,20 @@ def ensure_agent(root: Path) -> AgentClient:
             return AgentClient(root)
         if child is None or child.poll() is not None:
             # a status 3 is an agent that another command started meanwhile, or one that is just dying
-            if (child is not None and child.returncode != 3) or time.monotonic() > deadline:  # noqa: PLR2004
+            if (child is not None and child.returncode != _ANOTHER_AGENT) or time.monotonic() > deadline:
                 break
             child = _spawn_agent(paths)
         if time.monotonic() > deadline:
             break
         time.sleep(0.01)
+    if _is_locked(paths):
+        pid = paths.pid.read_text().strip() if paths.pid.exists() else "unknown"
+        raise AsbuiltError(
+            "LOCAL-020",
+            f"the agent of the environment (pid {pid}) is there, but does not answer",
+            where=str(paths.log),
+            hint="it may be stopped or starved: kill -CONT or kill -9 it; what it runs is not touched",
+        )
     said = read_tail(paths.log, 12)
     code = "LOCAL-013" if any("error[LOCAL-013]" in line for line in said[-4:]) else "LOCAL-020"
     raise AsbuiltError(
@@ -252,6 +268,21 @@ def ensure_agent(root: Path) -> AgentClient:
         evidence=said,
         hint="run the command again; the log above says more",
     )
+
+
+def _is_locked(paths: Paths) -> bool:
+    """Whether an agent has the folder, answering or not."""
+    try:
+        descriptor = os.open(paths.lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _spawn_agent(paths: Paths) -> subprocess.Popen[bytes]:
