@@ -307,19 +307,25 @@ def _waits(site: Site, nodes: tuple[str, ...]) -> tuple[Setup, ...]:
     """
     admin = DatabaseAdmin(site, nodes)
 
-    def build(name: str, title: str, needs: tuple[str, ...], condition: Callable[[], bool]) -> Setup:
+    def build(
+        name: str,
+        title: str,
+        needs: tuple[str, ...],
+        seems: Callable[[], bool],
+        condition: Callable[[], bool],
+    ) -> Setup:
         return Setup(
             id=name,
             title=title,
             needs=needs,
             key="1",
-            satisfied=condition,
+            satisfied=seems,
             run=lambda: admin.wait(condition, title, _READY_WITHIN),
             remembered=False,
         )
 
-    ready = build(READY, "wait for a primary that takes writes", nodes, admin.writable)
+    ready = build(READY, "wait for a primary that takes writes", nodes, admin.seems_writable, admin.writable)
     if len(nodes) == 1:
         return (ready,)
     title = "wait for a replica that confirms every commit"
-    return (ready, build(PROTECTED, title, (READY,), admin.protected))
+    return (ready, build(PROTECTED, title, (READY,), admin.seems_protected, admin.protected))
