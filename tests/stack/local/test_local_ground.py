@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -254,3 +255,10 @@ def test_an_agent_that_slept_kills_nothing(yard: Yard) -> None:
     yard.client.wait_ready("app-1", 10)
     assert yard.answer(workload) == first
     assert yard.seen()["restarts"] == 0
+
+
+def test_an_agent_whose_folder_is_removed_leaves(root: Path) -> None:
+    client = ensure_agent(root / "env")
+    pid = client.snapshot().agent or 0
+    shutil.rmtree(root / "env")
+    until(lambda: (process := read_process(pid)) is None or process.state == "Z", what="its end")

@@ -58,6 +58,12 @@ class Agent:
         others = (keeper for name, keeper in self.keepers.items() if name != workload)
         return {keeper.body.main.pid for keeper in others if keeper.body.main is not None}
 
+    def _leave_when_removed(self) -> None:
+        """Nothing runs and the folder was removed: nobody could ever reach this agent again."""
+        alive = any(keeper.watch.alive for keeper in self.keepers.values())
+        if not alive and not self.host.paths.agent.exists():
+            self.leaving.set()
+
     def _is_ready(self, workload: str) -> bool:
         keeper = self.keepers.get(workload)
         return keeper is None or not keeper.wanted or keeper.health is Health.READY
@@ -135,6 +141,7 @@ class Agent:
                 for keeper in tuple(self.keepers.values()):
                     keeper.tick()
                 if count % _ROTATE_EVERY == 0:
+                    self._leave_when_removed()
                     self.claim()  # the place may have been settled only after the start
                     for keeper in tuple(self.keepers.values()):
                         if rotate(keeper.body.log):

@@ -251,6 +251,9 @@ def ensure_agent(root: Path) -> AgentClient:
         if time.monotonic() > deadline:
             break
         time.sleep(0.01)
+    if child is not None and child.poll() is None:
+        child.kill()  # it must not come to life after we have told of its failure; what runs is not touched
+        child.wait()
     if _is_locked(paths):
         pid = paths.pid.read_text().strip() if paths.pid.exists() else "unknown"
         raise AsbuiltError(
