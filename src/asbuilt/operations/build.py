@@ -1,19 +1,18 @@
 """Makes an immutable build of the app's folder, once for each content.
 
-Invariants: a build that was not finished is never used (its mark is written last); two builders of the same
-content wait for each other; each attempt has a folder of its own, so that what a killed builder left running
-writes where nobody looks. A finished build is read-only.
+Invariants: a build that was not finished is never used (its mark is written last); each attempt has a folder
+of its own, so that what a killed builder left running writes where nobody looks. A finished build is
+read-only. Builders of one environment are kept apart by its operation lock.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,8 +33,6 @@ from asbuilt.spec.schema import SecretFromFile
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from asbuilt.exec.runner import Runner
     from asbuilt.spec.schema import App
 
@@ -63,10 +60,23 @@ class Artifact:
     bytes: int
 
 
-def build_release(
-    project: Path, app: App, releases_dir: Path, runner: Runner, progress: Callable[[str], None]
-) -> Artifact:
-    """The build of `project`/`app.directory`: the one that is there, or a new one.
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What will be, or is, the build of some sources: its place is known before it is made.
+
+    Args:
+        artifact: what the instances are given.
+        finished: it is there.
+        make: makes it; told what is waited for. Raises AsbuiltError BUILD-001 to BUILD-011.
+    """
+
+    artifact: Artifact
+    finished: bool
+    make: Callable[[Callable[[str], None]], None]
+
+
+def find_build(project: Path, app: App, releases_dir: Path, runner: Runner) -> Build:
+    """The build of `project`/`app.directory`: the one that is there, or one to make. Writes nothing.
 
     With `app.reload` only the dependencies are built, because the working tree itself is run.
 
@@ -75,29 +85,17 @@ def build_release(
         app: the app of one environment.
         releases_dir: where builds are kept.
         runner: runs git, pip, npm; unprivileged.
-        progress: told what is waited for.
-
-    Raises:
-        AsbuiltError: BUILD-001 to BUILD-011.
     """
-    make_folder(runner.identity, releases_dir)
     source, python, node, artifact = _read_inputs(project, app, runner)
     home = releases_dir / artifact
-    with _locked(releases_dir / f"{artifact}.lock", progress):
-        attempt = read_mark(home)
-        if attempt is None:
-            attempt = _build(home, source, app, runner, progress, python=python, node=node)
-    return describe(artifact, attempt, app, node, source.bytes)
+    there = read_mark(home)
+    attempt = there or home / secrets.token_hex(4)
 
+    def make(progress: Callable[[str], None]) -> None:
+        make_folder(runner.identity, releases_dir)
+        _build(attempt, source, app, runner, progress, python=python, node=node)
 
-def foresee_build(project: Path, app: App, releases_dir: Path, runner: Runner) -> Artifact:
-    """What `build_release` would return, without building or writing anything.
-
-    A build that is not there yet has its right id, and a folder that does not exist.
-    """
-    source, _, node, artifact = _read_inputs(project, app, runner)
-    attempt = read_mark(releases_dir / artifact) or releases_dir / artifact / "not-built"
-    return describe(artifact, attempt, app, node, source.bytes)
+    return Build(describe(artifact, attempt, app, node, source.bytes), there is not None, make)
 
 
 def _read_inputs(project: Path, app: App, runner: Runner) -> tuple[Source, str, Node | None, str]:
@@ -142,7 +140,7 @@ def describe(artifact: str, attempt: Path, app: App, node: Node | None, size: in
 
 
 def _build(
-    home: Path,
+    attempt: Path,
     source: Source,
     app: App,
     runner: Runner,
@@ -150,10 +148,11 @@ def _build(
     *,
     python: str,
     node: Node | None,
-) -> Path:
+) -> None:
+    home = attempt.parent
     remove_build(home)
     make_folder(runner.identity, home)
-    attempt = make_folder(runner.identity, home / secrets.token_hex(4))
+    make_folder(runner.identity, attempt)
     place = Place(
         app=attempt / "app",
         environment=attempt / "venv",
@@ -184,7 +183,6 @@ def _build(
     except BaseException:
         remove_build(home)
         raise
-    return attempt
 
 
 def _write_mark(home: Path, attempt: Path) -> None:
@@ -220,18 +218,3 @@ def remove_build(folder: Path) -> None:
     for base, _, _ in os.walk(folder):
         Path(base).chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """One builder at a time for each content; the lock ends with the process that holds it."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("wait for another build of the same content")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

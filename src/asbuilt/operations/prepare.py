@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from asbuilt.engines.app.config import BUILD
+from asbuilt.engines.app.engine import check_program
 from asbuilt.engines.registry import ENGINES
 from asbuilt.exec.identity import find_identity
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build
 from asbuilt.graph.model import Architecture
-from asbuilt.operations.build import Artifact, build_release
+from asbuilt.operations.build import Artifact, Build, find_build
 from asbuilt.operations.progress import Event
 from asbuilt.operations.releases import choose_release, foresee_release
 from asbuilt.operations.secrets import resolve_secrets
 from asbuilt.plan.planner import Desired
 from asbuilt.plan.site import Release, Site, Tools
+from asbuilt.plan.workload import Setup
 from asbuilt.record.journal import Journal
 from asbuilt.record.vault import Vault
 from asbuilt.spec.load import Loaded, load
@@ -35,7 +38,6 @@ from asbuilt.values.stage import Stage
 if TYPE_CHECKING:
     from asbuilt.engines.contract import Engine
     from asbuilt.operations.progress import Tell
-    from asbuilt.plan.workload import Setup
     from asbuilt.spec.schema import App
 
 JOURNAL: Final = "journal.sqlite"
@@ -100,16 +102,11 @@ def prepare(stage: Stage, *, touch: bool, tell: Tell, journal: Journal | None = 
             os.environ,
             lambda text: tell(Event("note", "", text)),
         )
-        artifact = build_release(
-            stage.project,
-            environment.app,
-            stage.root / "releases",
-            runner,
-            lambda text: tell(Event("waiting", "app.build", text, 0.0)),
-        )
+        made = find_build(stage.project, environment.app, stage.root / "releases", runner)
         tools = tools_found.result()
     place = settle(stage.root, stage.home, architecture, touch=touch)
     vault = Vault(stage.root / "secrets.json", keep=touch)
+    artifact = made.artifact
     release = Release(
         _release_id(stage, journal, artifact, environment.app),
         artifact.id,
@@ -132,6 +129,7 @@ def prepare(stage: Stage, *, touch: bool, tell: Tell, journal: Journal | None = 
     )
     wanted = [engine.realize(architecture, site, runner) for engine in engines]
     setups = {setup.id: setup for one in wanted for setup in one.setups}
+    setups[BUILD] = _build_setup(made, architecture, site, release, tell)
     workloads = {workload.id: workload for one in wanted for workload in one.workloads}
     desired = Desired(workloads, setups, release.id, _find_satisfied(setups))
     notes = (
@@ -148,6 +146,26 @@ def _release_id(stage: Stage, journal: Journal | None, artifact: Artifact, app: 
     if journal is not None:
         return choose_release(stage, journal, artifact.id, app).id
     return foresee_release(stage, artifact.id, app)
+
+
+def _build_setup(made: Build, architecture: Architecture, site: Site, release: Release, tell: Tell) -> Setup:
+    if made.finished:
+        check_program(architecture, site, release)
+
+    def run() -> None:
+        began = time.monotonic()
+        made.make(lambda text: tell(Event("waiting", BUILD, text, time.monotonic() - began)))
+        check_program(architecture, site, release)
+
+    return Setup(
+        id=BUILD,
+        title=f"build the app ({architecture.spec.app.build})",
+        needs=(),
+        key=made.artifact.id,
+        satisfied=lambda: made.finished,
+        run=run,
+        remembered=False,
+    )
 
 
 def _setups_done(stage: Stage, journal: Journal | None) -> Mapping[str, str]:

@@ -10,10 +10,11 @@ import pytest
 
 from asbuilt.exec.identity import find_identity
 from asbuilt.exec.runner import Command, Runner
-from asbuilt.operations.build import build_release, read_mark
+from asbuilt.operations.build import read_mark
 from asbuilt.spec.schema import App
 from asbuilt.values.errors import AsbuiltError
 from support import until
+from support.builds import build_release
 
 pytestmark = pytest.mark.stack
 RUNNER = Runner(find_identity())
@@ -22,11 +23,11 @@ import sys
 from pathlib import Path
 from asbuilt.exec.identity import find_identity
 from asbuilt.exec.runner import Runner
-from asbuilt.operations.build import build_release
+from asbuilt.operations.build import find_build
 from asbuilt.spec.schema import App
 app = App.model_validate_json(sys.argv[3])
 runner = Runner(find_identity())
-build_release(Path(sys.argv[1]), app, Path(sys.argv[2]), runner, lambda m: print(m, flush=True))
+find_build(Path(sys.argv[1]), app, Path(sys.argv[2]), runner).make(lambda m: print(m, flush=True))
 """
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,11 @@ import pytest
 
 from asbuilt.exec.identity import Identity
 from asbuilt.exec.runner import Runner
-from asbuilt.operations.build import Artifact, build_release, foresee_build, read_mark, remove_build
+from asbuilt.operations.build import Artifact, find_build, read_mark, remove_build
 from asbuilt.operations.install import build_owner_settings, find_node, find_pip_target, find_python
 from asbuilt.spec.schema import App
 from asbuilt.values.errors import AsbuiltError
+from support.builds import build_release
 
 RUNNER = Runner(Identity("user", (), os.geteuid(), os.getegid()))
 
@@ -49,12 +49,14 @@ def test_a_build_is_made_once_and_is_read_only(project: Path) -> None:
 
 def test_a_foreseen_build_is_the_one_that_is_made_and_writes_nothing(project: Path) -> None:
     releases = project.parent / "releases"
-    foreseen = foresee_build(project, app(), releases, RUNNER)
+    foreseen = find_build(project, app(), releases, RUNNER)
+    assert not foreseen.finished
     assert not releases.exists()
-    assert not Path(foreseen.folder).exists()
-    made = build(project)
-    assert made.id == foreseen.id
-    assert foresee_build(project, app(), releases, RUNNER) == made
+    foreseen.make(lambda _: None)
+    found = find_build(project, app(), releases, RUNNER)
+    assert found.finished
+    assert found.artifact == foreseen.artifact
+    assert (Path(found.artifact.folder) / "main.py").exists()
 
 
 def test_changed_files_make_another_build_and_the_old_one_stays(project: Path) -> None:
@@ -84,18 +86,6 @@ def test_an_unfinished_build_is_wiped_and_made_again(project: Path, mark: str | 
     assert again.id == first.id
     assert not Path(first.folder).exists()
     assert (Path(again.folder) / "main.py").read_text() == "1"
-
-
-def test_two_builders_of_the_same_content_make_it_once(project: Path) -> None:
-    made: list[Artifact] = []
-    threads = [threading.Thread(target=lambda: made.append(build(project))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 4
-    assert len(set(made)) == 1
-    assert len([p for p in (project.parent / "releases" / made[0].id).iterdir() if p.is_dir()]) == 1
 
 
 def test_remove_build_deletes_read_only_trees(project: Path) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BASE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The search path after the release's own: fixed, so that an app does not depend on its owner's shell."""
+BUILD: Final = "app.build"
+"""Id of the setup that makes the app's build."""
 _DATABASE: Final = "app"
 _USER: Final = "app"
 _SECRET_MARK: Final = "\0secret\0"  # noqa: S105 - stands in for one

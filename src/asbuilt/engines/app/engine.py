@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asbuilt.engines.app.config import Variables, build_argv, build_variables, has_route
+from asbuilt.engines.app.config import BUILD, build_argv, build_variables, has_route
 from asbuilt.engines.app.migrate import MIGRATE, build_migration
 from asbuilt.engines.contract import Realization
 from asbuilt.engines.files.engine import DIRECTORY
@@ -76,7 +76,7 @@ def find_clamps(architecture: Architecture, site: Site) -> tuple[str, ...]:
 
 def find_needs(architecture: Architecture) -> tuple[str, ...]:
     """What must be there before the app can work: its database, cache, bucket and folder."""
-    needs: list[str] = []
+    needs: list[str] = [BUILD]
     for kind in (Kind.DATABASE, Kind.CACHE):
         needs += [node.id for node in architecture.of(kind)]
         if has_route(architecture, kind):
@@ -90,22 +90,22 @@ def find_needs(architecture: Architecture) -> tuple[str, ...]:
     return tuple(dict.fromkeys(needs))
 
 
-def find_program(word: str, cwd: str, variables: Variables, *, field: str) -> str:
-    """Absolute path of a command's program. Raises UsageError APP-003 when the release does not have it."""
-    if not Path(cwd).is_dir():  # a plan for a release that is not built yet
-        return word
+def check_program(architecture: Architecture, site: Site, release: Release) -> None:
+    """Raise UsageError APP-003 when the release does not have the program of `app.command`."""
+    node = architecture.of(Kind.APP)[0]
+    variables = build_variables(architecture, site, release, node, writable=str(site.node_dir(node.id)))
+    word = build_argv(architecture.spec.app.command, variables, field="app.command")[0]
     if "/" in word:
-        found = shutil.which(str(Path(cwd, word)))
+        found = shutil.which(str(Path(app_dir(architecture, site, release), word)))
     else:
         found = shutil.which(word, path=dict(variables.plain)["PATH"])
     if found is None:
         raise UsageError(
             "APP-003",
-            f"{field}: there is no program {word}",
-            where=field,
+            f"app.command: there is no program {word}",
+            where="app.command",
             hint="name it among the app's requirements (build: pip or npm), or write its whole path",
         )
-    return found
 
 
 def app_dir(architecture: Architecture, site: Site, release: Release) -> str:
@@ -123,8 +123,7 @@ def build_instance(
     folder = site.node_dir(node.id)
     cwd = app_dir(architecture, site, release)
     variables = build_variables(architecture, site, release, node, writable=str(folder))
-    words = build_argv(app.command, variables, field="app.command")
-    argv = (find_program(words[0], cwd, variables, field="app.command"), *words[1:])
+    argv = build_argv(app.command, variables, field="app.command")
     plain = variables.plain
     if app.reload:
         argv = render_reloader(argv, cwd)
