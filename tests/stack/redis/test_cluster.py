@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from asbuilt.engines.haproxy.engine import HaproxyEngine
 from asbuilt.engines.redis import admin
@@ -64,6 +66,7 @@ class Cluster:
             password=self.site.secret(name).reveal(),
             socket_timeout=1,
             socket_connect_timeout=1,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def primaries(self) -> list[str]:
@@ -266,7 +269,9 @@ def test_the_route_follows_the_primary(cluster: Cluster) -> None:
     for setup in realization.setups:
         setup.run()
     cluster.launcher.up(realization.workloads[0])
-    client = redis.Redis.from_url(render_url(cluster.architecture, cluster.site), socket_timeout=1)
+    client = redis.Redis.from_url(
+        render_url(cluster.architecture, cluster.site), socket_timeout=1, retry=Retry(NoBackoff(), 0)
+    )
 
     def write(number: int) -> bool:
         try:
@@ -275,8 +280,8 @@ def test_the_route_follows_the_primary(cluster: Cluster) -> None:
             return False
 
     until(lambda: write(0), what="the first write")
-    acked, last, gap = [0], time.monotonic(), 0.0
     old = cluster.primary()
+    acked, last, gap = [0], time.monotonic(), 0.0
     cluster.launcher.kill(old)
     while len(acked) < 500:
         if write(acked[-1] + 1):
