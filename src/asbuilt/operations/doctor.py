@@ -16,7 +16,7 @@ from asbuilt.operations.prepare import engines_for
 from asbuilt.spec.load import load
 from asbuilt.spec.presets import PRESETS
 from asbuilt.spec.schema import Environment, Spec
-from asbuilt.targets.local.limits import read_machine
+from asbuilt.targets.local.limits import describe_limits, read_machine
 from asbuilt.values.errors import AsbuiltError, UsageError
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def _machine(home: Path) -> list[Finding]:
             fix="" if space >= _LEAST_SPACE else "free some space, or set ASBUILT_HOME to a larger disk",
         ),
         Finding("open files", f"{files} at most", why="10,000 connections want 21,000; fewer are clamped"),
+        Finding("limits", describe_limits(), why="how cpu and memory of nodes are kept in bounds"),
     ]
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from local_yard import Yard
+
+from support.yard import Yard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from local_yard import Yard
 
 from asbuilt.plan.workload import ConfigFile, Limits, Listen, Stop
 from asbuilt.targets.local import client as clients
@@ -26,6 +25,7 @@ from asbuilt.targets.local.names import CLAIM_PORT
 from asbuilt.targets.local.process import read_process
 from asbuilt.values.errors import AsbuiltError
 from support import until
+from support.yard import Yard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,7 +23,7 @@ from support import until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local_yard import Yard
+    from support.yard import Yard
 
 
 def _gone(pid: int) -> bool:
@@ -332,7 +332,7 @@ def test_log_is_rotated_while_it_is_written(yard: Yard) -> None:
 
     def talk() -> bool:
         yard.answer(workload)
-        return rotated.exists()
+        return bool(rotated.exists())
 
     until(talk, what="the rotation", every=0.001)
     assert rotated.stat().st_size > 10 * 2**20

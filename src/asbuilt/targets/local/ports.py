@@ -209,7 +209,13 @@ def _choose_app_ports(
     given: set[int] = set()
     for node in apps:
         reserved = (set(meant.values()) - {meant.get(node.id)}) | given | before.elsewhere
-        first = [port for port in (before.ports.get(node.id), meant.get(node.id)) if port is not None]
+        had = before.ports.get(node.id)
+        if had is not None and had not in given and not who_holds(chosen.addresses[node.id], had):
+            # what runs is not moved because somebody took the same port elsewhere
+            given.add(had)
+            chosen.ports[node.id] = had
+            continue
+        first = [port for port in (meant.get(node.id),) if port is not None]
         spare = (base + number for number in range(_APP_BLOCK - 1, 0, -1))
         candidates = (*first, *(p for p in (*spare, *_APP_OVERFLOW) if p not in reserved))
         port = _first_free(candidates, ("0.0.0.0",), who_holds, given, node.id)  # noqa: S104 - asked, not bound

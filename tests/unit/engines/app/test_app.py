@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from asbuilt.engines.app.config import BASE_PATH
-from asbuilt.engines.app.engine import AppEngine
+from asbuilt.engines.app.engine import AppEngine, check_program
 from asbuilt.engines.app.migrate import render_failure
 from asbuilt.exec.identity import find_identity
 from asbuilt.exec.runner import Runner
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asbuilt.engines.contract import Realization
+    from asbuilt.graph.model import Architecture
 
 PASSWORD = "p@ss/w:o#rd %"
 
@@ -42,6 +43,16 @@ def realization(
     own: dict[str, Any] | None = None,
     **app: Any,  # noqa: ANN401
 ) -> Realization:
+    architecture, site = world(tmp_path, environment, own, **app)
+    return AppEngine().realize(architecture, site, Runner(find_identity()))
+
+
+def world(
+    tmp_path: Path,
+    environment: str = "production",
+    own: dict[str, Any] | None = None,
+    **app: Any,  # noqa: ANN401
+) -> tuple[Architecture, Site]:
     spec = {"app": {"command": "/bin/true --port $PORT --host ${HOST}", **app}, **(own or {})}
     architecture = build(spec_of(**{environment: spec}), environment)
     release = Release("r7", "abc", str(tmp_path), ("/rel/bin",), (("VIRTUAL_ENV", "/rel"),))
@@ -61,7 +72,7 @@ def realization(
         cpus=2,
         memory=2**30,
     )
-    return AppEngine().realize(architecture, site, Runner(find_identity()))
+    return architecture, site
 
 
 def test_one_workload_for_each_instance_with_its_own_port(tmp_path: Path) -> None:
@@ -145,8 +156,10 @@ def test_hostile_values_stay_one_word(tmp_path: Path, value: str) -> None:
 def test_unknown_variables_and_programs_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="APP-002"):
         realize(tmp_path, command="/bin/true $NO_SUCH")
+    architecture, site = world(tmp_path, command="no-such-program-anywhere")
+    assert site.release is not None
     with pytest.raises(UsageError, match="APP-003"):
-        realize(tmp_path, command="no-such-program-anywhere")
+        check_program(architecture, site, site.release)
 
 
 def test_reload_runs_the_working_tree_under_a_watcher(tmp_path: Path) -> None:
