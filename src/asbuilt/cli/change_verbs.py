@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from asbuilt.cli.output import Talk, print_json, say
+from asbuilt.cli.output import print_json, say
+from asbuilt.cli.talk import Talk
 from asbuilt.context import choose_stage, find_spec
 from asbuilt.operations.down import delete_data, plan_stop, stop_environment
 from asbuilt.operations.progress import Event

@@ -8,6 +8,7 @@ import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from asbuilt.engines.app.engine import find_host_name
 from asbuilt.graph.model import Architecture, Kind
 from asbuilt.operations.progress import Event, Tell
 from asbuilt.values.errors import AsbuiltError
@@ -37,9 +38,10 @@ def verify_entry(site: Site, architecture: Architecture, tell: Tell, *, wait: bo
     host, port = (
         (address, site.entry.https_port or 0) if balanced else (site.addresses["app-1"], site.ports["app-1"])
     )
+    name = find_host_name(architecture)
     url = f"{'https' if balanced else 'http'}://{host}:{port}{path}"
     while True:
-        said = _ask(site, host, port, path, encrypted=balanced)
+        said = _ask(site, host, port, path, name=name, encrypted=balanced)
         if isinstance(said, int) and said in _GOOD:
             return
         passed = time.monotonic() - began
@@ -55,7 +57,7 @@ def verify_entry(site: Site, architecture: Architecture, tell: Tell, *, wait: bo
         time.sleep(_POLL)
 
 
-def _ask(site: Site, host: str, port: int, path: str, *, encrypted: bool) -> int | str:
+def _ask(site: Site, host: str, port: int, path: str, *, name: str, encrypted: bool) -> int | str:
     connection: http.client.HTTPConnection
     try:
         if encrypted:
@@ -64,7 +66,7 @@ def _ask(site: Site, host: str, port: int, path: str, *, encrypted: bool) -> int
         else:
             connection = http.client.HTTPConnection(host, port, timeout=5)
         try:
-            connection.request("GET", path, headers={"User-Agent": "asbuilt"})
+            connection.request("GET", path, headers={"Host": name, "User-Agent": "asbuilt"})
             return connection.getresponse().status
         finally:
             connection.close()

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
-from asbuilt.observe.snapshot import Health, Seen, Snapshot
-from asbuilt.record.journal import Journal
-from asbuilt.record.lock import look as look_at_lock
-from asbuilt.targets.local.client import find_agent
-from asbuilt.targets.local.unwatched import read_unwatched
+from asbuilt.targets.local.wire import ask_status
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from asbuilt.values.stage import Stage
 
 SUMMARY = "environment.json"
 """Written by `up`: what no process can tell (entry points, nodes without a process, notes)."""
 
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
-_WORST = (Health.FAILING, Health.STOPPED, Health.STARTING, Health.DRAINING, Health.READY)
+_READY = "ready"
+_WORST = ("failing", "stopped", "starting", "draining", _READY)
 
 
 def read_summary(stage: Stage) -> dict[str, Any]:
@@ -32,40 +30,48 @@ def read_summary(stage: Stage) -> dict[str, Any]:
     return found
 
 
-def look(stage: Stage) -> Snapshot:
-    """What runs, from the agent or, where it is dead, from what it left. Starts nothing."""
+def look(stage: Stage) -> tuple[list[dict[str, Any]], bool]:
+    """What runs, one record for each workload, and whether the agent is alive. Starts nothing."""
     if not stage.root.is_dir():
-        return Snapshot()
-    agent = find_agent(stage.root)
-    return agent.snapshot() if agent else read_unwatched(stage.root)
+        return [], False
+    answer = ask_status(stage.root)
+    if answer is not None:
+        return list(answer["workloads"].values()), True
+    from dataclasses import asdict  # noqa: PLC0415 - only when the agent is dead
+
+    from asbuilt.targets.local.unwatched import read_unwatched  # noqa: PLC0415 - the same
+
+    return [asdict(seen) for seen in read_unwatched(stage.root).workloads.values()], False
 
 
 def read_status(stage: Stage) -> dict[str, Any]:
-    """The status document of DESIGN's contract (without `schema`), with `notes` and each node's `problem`."""
+    """The status document of the command contract, with `notes` and each node's `problem`."""
     summary = read_summary(stage)
-    snapshot = look(stage)
-    nodes = [*fold_nodes(snapshot), *(_static_node(stage, raw) for raw in summary.get("static", []))]
-    running = bool(snapshot.workloads)
+    workloads, watched = look(stage)
+    nodes = [*fold_nodes(workloads), *(_static_node(stage, raw) for raw in summary.get("static", []))]
+    running = bool(workloads)
     notes = list(summary.get("notes", [])) if running else []
-    if running and snapshot.agent is None:
+    if running and not watched:
         notes.insert(
             0,
             "the agent does not run: traffic goes on, but nothing is restarted; "
             f"asbuilt up {stage.environment} brings it back",
         )
-    ready = all(node["health"] == Health.READY for node in nodes)
-    operation = _operation(stage)
     return {
         "name": stage.name,
         "environment": stage.environment,
         "target": summary.get("target", "local"),
-        "healthy": bool(running and ready and snapshot.agent is not None),
+        "healthy": running and watched and all(node["health"] == _READY for node in nodes),
         "release": summary.get("release") if running else None,
         "entrypoints": summary.get("entrypoints", {}) if running else {},
         "nodes": sorted(nodes, key=_order) if running else [],
-        "operation": operation,
+        "operation": _operation(stage),
         "notes": notes,
     }
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _operation(stage: Stage) -> dict[str, str] | None:
@@ -73,15 +79,31 @@ def _operation(stage: Stage) -> dict[str, str] | None:
     path = stage.root / "journal.sqlite"
     if not path.exists():
         return None
-    journal = Journal.open(path, clock=time.time)
+    import sqlite3  # noqa: PLC0415 - only where there is a journal
+
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)
+        try:
+            held = connection.execute("SELECT 1 FROM lock WHERE held = 1").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return None  # a damaged journal is the next `up`'s business, not a reason to show no status
+    return _holder(stage) if held else None
+
+
+def _holder(stage: Stage) -> dict[str, str] | None:
+    from asbuilt.record.journal import Journal  # noqa: PLC0415 - only while an operation is under way
+    from asbuilt.record.lock import look as look_at_lock  # noqa: PLC0415 - the same
+
+    journal = Journal.open(stage.root / "journal.sqlite", clock=time.time)
     try:
         holder = look_at_lock(journal)
     finally:
         journal.close()
     if holder is None or not holder.held or holder.client.dead():
         return None
-    since = datetime.fromtimestamp(holder.since, UTC).strftime(_TIME)
-    return {"verb": holder.verb, "owner": holder.client.owner, "since": since}
+    return {"verb": holder.verb, "owner": holder.client.owner, "since": _utc(holder.since)}
 
 
 _KINDS = ("load-balancer", "app", "database", "cache", "consensus", "objects", "files")
@@ -97,32 +119,34 @@ def _order(node: dict[str, Any]) -> tuple[int, int, str]:
     )
 
 
-def fold_nodes(snapshot: Snapshot) -> list[dict[str, Any]]:
+def fold_nodes(workloads: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a node: its main workload, as unhealthy as the worst of its workloads."""
-    groups: dict[str, list[Seen]] = {}
-    for seen in snapshot.workloads.values():
-        groups.setdefault(seen.node, []).append(seen)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for seen in workloads:
+        groups.setdefault(seen["node"], []).append(seen)
     return [_node(node, group) for node, group in groups.items()]
 
 
-def _node(node: str, group: list[Seen]) -> dict[str, Any]:
-    main = next((seen for seen in group if seen.id == node), group[0])
-    worst = min(group, key=lambda seen: _WORST.index(seen.health))
-    problem = worst.problem if worst is main or not worst.problem else f"{worst.id}: {worst.problem}"
+def _node(node: str, group: list[dict[str, Any]]) -> dict[str, Any]:
+    main = next((seen for seen in group if seen["id"] == node), group[0])
+    worst = min(group, key=lambda seen: _WORST.index(seen["health"]))
+    problem = worst["problem"]
+    if problem and worst is not main:
+        problem = f"{worst['id']}: {problem}"
     return {
         "id": node,
-        "kind": main.kind,
-        "role": main.role,
-        "engine": main.engine,
-        "address": main.address,
-        "health": str(worst.health),
-        "release": main.release,
-        "pid": main.pid,
-        "zone": main.zone,
-        "since": main.since,
-        "restarts": sum(seen.restarts for seen in group),
-        "limits": main.limited_by,
-        "problem": problem,
+        "kind": main["kind"],
+        "role": main["role"],
+        "engine": main["engine"],
+        "address": main["address"],
+        "health": worst["health"],
+        "release": main["release"],
+        "pid": main["pid"],
+        "zone": main["zone"],
+        "since": main["since"],
+        "restarts": sum(seen["restarts"] for seen in group),
+        "limits": main["limited_by"],
+        "problem": "" if worst["health"] == _READY else problem,
     }
 
 
@@ -130,14 +154,14 @@ def _static_node(stage: Stage, raw: dict[str, Any]) -> dict[str, Any]:
     """A node without a process: healthy while its folder is there."""
     folder = stage.root / raw["folder"]
     there = folder.is_dir()
-    since = datetime.fromtimestamp(folder.stat().st_ctime, UTC).strftime(_TIME) if there else ""
+    since = _utc(folder.stat().st_ctime) if there else ""
     return {
         "id": raw["id"],
         "kind": raw["kind"],
         "role": None,
         "engine": raw["engine"],
         "address": str(folder),
-        "health": str(Health.READY if there else Health.FAILING),
+        "health": _READY if there else "failing",
         "release": None,
         "pid": None,
         "zone": raw["zone"],

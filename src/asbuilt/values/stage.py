@@ -1,13 +1,12 @@
-"""One environment of one project on this machine, as a value."""
+"""One environment of one project on this machine, as a value. A named tuple: `status` imports it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """One environment of one project on this machine.
 
     Args:

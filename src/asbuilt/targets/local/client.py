@@ -7,9 +7,7 @@ a call during which the agent died is simply made again to the next one.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,39 +18,26 @@ from typing import TYPE_CHECKING, Any
 from asbuilt.observe.snapshot import Health, Seen, Snapshot
 from asbuilt.plan.workload import Workload, to_json
 from asbuilt.targets.local.logs import read_tail
-from asbuilt.targets.local.names import MARKER, Paths, short_socket_path
-from asbuilt.values.errors import AsbuiltError, RefusedError
+from asbuilt.targets.local.names import MARKER, Paths
+from asbuilt.targets.local.wire import CALL_TIMEOUT, AgentGoneError, ask_status, call, raise_error
+from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _START_TIMEOUT = 15.0
-_CALL_TIMEOUT = 60.0
 _CHANGE_TIMEOUT = 900.0
 """Stopping may take a long grace, and waits for the operation before it."""
 _NEWS_TIMEOUT = 1.0
-_ANSWER_TIMEOUT = 5.0
 _ANOTHER_AGENT = 3
 """Exit status of an agent that found another one in charge."""
-_REFUSED = frozenset({"LOCAL-022", "LOCAL-026"})
 _FATAL = frozenset({"LOCAL-024", "LOCAL-032"})
 _SEEN_FIELDS = tuple(Seen.__dataclass_fields__)
-
-
-class AgentGoneError(AsbuiltError):
-    """There is no agent that answers."""
 
 
 def _seen(raw: dict[str, Any]) -> Seen:
     fields = {name: raw[name] for name in _SEEN_FIELDS}
     return Seen(**{**fields, "health": Health(raw["health"]), "needs": tuple(raw["needs"])})
-
-
-def _raise(raw: dict[str, Any]) -> None:
-    kind = RefusedError if raw["code"] in _REFUSED else AsbuiltError
-    raise kind(
-        raw["code"], raw["what"], hint=raw["hint"], where=raw["where"], evidence=tuple(raw["evidence"])
-    )
 
 
 class AgentClient:
@@ -64,49 +49,16 @@ class AgentClient:
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    def _call_once(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(timeout)
-            descriptor = None
-            try:
-                name, descriptor = short_socket_path(str(self._paths.socket))
-                sock.connect(name)
-                sock.sendall(json.dumps({"schema": 1, **request}).encode() + b"\n")
-                with sock.makefile("rb") as stream:
-                    line = stream.readline()
-            except OSError as error:
-                raise AgentGoneError(
-                    "LOCAL-021",
-                    f"the agent does not answer: {error.strerror or error}",
-                    where=str(self._paths.agent),
-                    hint="asbuilt up starts it again; what runs is not touched",
-                ) from None
-            finally:
-                if descriptor is not None:
-                    os.close(descriptor)
-        if not line.endswith(b"\n"):
-            raise AgentGoneError(
-                "LOCAL-021",
-                "the agent ended during a call",
-                where=str(self._paths.log),
-                evidence=read_tail(self._paths.log, 3),
-                hint="run the command again; what runs is not touched",
-            )
-        answer: dict[str, Any] = json.loads(line)
-        if not answer["ok"]:
-            _raise(answer["error"])
-        return answer
-
-    def _call(self, request: dict[str, Any], *, timeout: float = _CALL_TIMEOUT) -> dict[str, Any]:
+    def _call(self, request: dict[str, Any], *, timeout: float = CALL_TIMEOUT) -> dict[str, Any]:
         if "epoch" in request:
             timeout = _CHANGE_TIMEOUT
         try:
-            return self._call_once(request, timeout)
+            return call(self._paths, request, timeout)
         except AgentGoneError:
             if not self._revive:
                 raise
         ensure_agent(self._paths.root)
-        return self._call_once(request, timeout)
+        return call(self._paths, request, timeout)
 
     def raw_status(self, *, measure: bool = False) -> dict[str, Any]:
         """All that the agent tells.
@@ -155,8 +107,8 @@ class AgentClient:
         Refused (LOCAL-026) while workloads run, unless they are to be left running.
         """
         try:
-            pid = int(self._call_once({"op": "status"}, _CALL_TIMEOUT)["agent"])
-            self._call_once({"op": "shutdown", "epoch": epoch, "leave": leave_running}, _CALL_TIMEOUT)
+            pid = int(call(self._paths, {"op": "status"}, CALL_TIMEOUT)["agent"])
+            call(self._paths, {"op": "shutdown", "epoch": epoch, "leave": leave_running}, CALL_TIMEOUT)
         except AgentGoneError:
             return
         deadline = time.monotonic() + _START_TIMEOUT
@@ -187,7 +139,7 @@ class AgentClient:
                 progress(f"{workload}: {told}")
             error = raw["error"]
             if error is not None and error["code"] in _FATAL:
-                _raise(error)
+                raise_error(error)
             if raw["looping"]:
                 raise _not_ready("LOCAL-031", f"{workload} keeps failing", raw)
             if raw["health"] == Health.STOPPED:
@@ -224,12 +176,7 @@ def _agent_lives(pid: int) -> bool:
 
 def find_agent(root: Path) -> AgentClient | None:
     """The client of a running agent, or None. Starts nothing."""
-    client = AgentClient(root, revive=False)
-    try:
-        client._call_once({"op": "status", "id": ""}, _ANSWER_TIMEOUT)  # noqa: SLF001 - this module's own class
-    except AgentGoneError:
-        return None
-    return client
+    return None if ask_status(root) is None else AgentClient(root, revive=False)
 
 
 def ensure_agent(root: Path) -> AgentClient:

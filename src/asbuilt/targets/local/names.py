@@ -5,7 +5,6 @@ Light on imports: the agent loads it. Invariant: everything is found from the en
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -20,6 +19,8 @@ _SOCKET_PATH_LIMIT = 107
 
 def root_hash(root: Path) -> str:
     """Short stable name of an environment folder, for markers and cgroups."""
+    import hashlib  # noqa: PLC0415 - `status` never asks for it, and it costs as much as the rest of this file
+
     return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:12]
 
 
