@@ -24,7 +24,10 @@ def _words(parser: argparse.ArgumentParser) -> dict[str, list[str]]:
     verbs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001 - argparse has no public list
     return {
         verb: sorted(
-            word for action in sub._actions for word in action.option_strings if word.startswith("--")
+            word
+            for action in sub._actions  # noqa: SLF001 - the same
+            for word in action.option_strings
+            if word.startswith("--")
         )
         for verb, sub in sorted(verbs.choices.items())
     }

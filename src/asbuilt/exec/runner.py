@@ -6,14 +6,23 @@ Invariant: an error text never holds a secret that was handed to the command.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 
 from asbuilt.exec.identity import Identity
 from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.secret import Secret, mask
 
 _EVIDENCE_LINES = 12
+
+
+@cache
+def _bound_to_us() -> tuple[str, ...]:
+    """Words that make a command die with this process: whatever kills us leaves no half-done work running."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,8 @@ class Runner:
 
     def ask(self, command: Command) -> Result:
         """Run it and return whatever it says; raises AsbuiltError only when it cannot start or times out."""
-        argv = self.identity.wrap(command.argv) if command.unprivileged else command.argv
+        argv = (*_bound_to_us(), *command.argv)
+        argv = self.identity.wrap(argv) if command.unprivileged else argv
         env = {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
@@ -64,6 +74,9 @@ class Runner:
             **{name: value.reveal() for name, value in command.secret_env},
         }
         program = command.argv[0].rsplit("/", 1)[-1]
+        # asked here, because the words put before the command would answer with a status of their own
+        if shutil.which(command.argv[0], path=env["PATH"]) is None:
+            raise _cannot_start(program, command.argv[0], "there is no such program")
         try:
             done = subprocess.run(
                 argv,
@@ -84,12 +97,7 @@ class Runner:
                 hint="the machine may be very busy; run the command again",
             ) from None
         except OSError as error:
-            raise AsbuiltError(
-                "EXEC-001",
-                f"cannot start {program}: {error.strerror}",
-                where=command.argv[0],
-                hint="asbuilt doctor says what is missing",
-            ) from None
+            raise _cannot_start(program, command.argv[0], str(error.strerror)) from None
         secrets = tuple(secret for _, secret in command.secret_env)
         return Result(done.returncode, done.stdout, mask(done.stderr, secrets))
 
@@ -107,3 +115,12 @@ class Runner:
                 evidence=tuple(line for line in said if line.strip())[-_EVIDENCE_LINES:],
             )
         return result
+
+
+def _cannot_start(program: str, path: str, why: str) -> AsbuiltError:
+    return AsbuiltError(
+        "EXEC-001",
+        f"cannot start {program}: {why}",
+        where=path,
+        hint="asbuilt doctor says what is missing",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - a named tuple evaluates its fields
 from typing import NamedTuple
 
 
