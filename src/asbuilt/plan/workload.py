@@ -76,11 +76,15 @@ def render_http_get(
     expect_status: str = "[23]..",
     timeout: float = 2.0,
     headers: tuple[tuple[str, str], ...] = (),
+    name: str = "",
 ) -> Exchange:
-    """An exchange that GETs `path` and wants a status that matches `expect_status`."""
+    """An exchange that GETs `path` and wants a status that matches `expect_status`.
+
+    `name` is what it calls the server in the Host header; by default its address.
+    """
     lines = [
         f"GET {path} HTTP/1.0",
-        f"Host: {host}:{port}",
+        f"Host: {name or f'{host}:{port}'}",
         "User-Agent: asbuilt",
         *(f"{name}: {value}" for name, value in headers),
     ]

@@ -140,8 +140,9 @@ def build_instance(
         directories=tuple(str(folder / name) for name in ("home", "tmp")),
         listens=(Listen(host, port, "app", wildcard_ok=True),),
         ready=Probe(
-            render_http_get(host, port, app.health, timeout=5.0),
-            # somebody who edits the code may stop it in a debugger
+            render_http_get(host, port, app.health, timeout=5.0, name=find_host_name(architecture)),
+            # The balancer has taken it out long before. Shorter would kill the servers that do one request at
+            # a time in a slow one. Somebody who edits the code may stop it in a debugger.
             hang_after=0.0 if app.reload else 30.0,
             start_timeout=app.start_timeout.seconds,
         ),
@@ -152,6 +153,16 @@ def build_instance(
         zone=node.zone,
         release=release.id,
     )
+
+
+def find_host_name(architecture: Architecture) -> str:
+    """The name that checks call the app by: its first domain, else localhost.
+
+    Many applications refuse a Host that they don't know; their own address they seldom know.
+    """
+    balancer = architecture.spec.load_balancer
+    domains = balancer.domains if balancer else ()
+    return next((name for name in domains if not name.startswith("*")), "localhost")
 
 
 def render_reloader(argv: tuple[str, ...], folder: str) -> tuple[str, ...]:
