@@ -139,10 +139,10 @@ def _render_cache(architecture: Architecture, site: Site, balancer: Node) -> lis
         "    tcp-check expect string +OK",
         f"    tcp-check send {quote('PING')}\\r\\n",
         "    tcp-check expect string +PONG",
-        f"    tcp-check send {quote('INFO replication')}\\r\\n",
+        "    # QUIT in the same breath: the end of a replica's answer is its refusal; otherwise the check would",
+        "    # wait for the word until its time is up, and a demoted primary stay in use for seconds",
+        f"    tcp-check send {quote('INFO replication')}\\r\\n{quote('QUIT')}\\r\\n",
         "    tcp-check expect string role:master",
-        f"    tcp-check send {quote('QUIT')}\\r\\n",
-        "    tcp-check expect string +OK",
         "    timeout check 1s",
         (
             "    default-server inter 500ms fastinter 100ms downinter 200ms fall 2 rise 1 "
