@@ -213,6 +213,7 @@ def test_a_frozen_node_that_nobody_fenced_wakes_up_and_takes_no_write(ground: Gr
         ground.live.up()
         oracle.settle()
         assert all(at < woken for at, _ in oracle.held.acknowledged)
-    judged(oracle, within=LEASE)
+    oracle.judge(fenced=False)
+    assert oracle.writers.gap(oracle.moment) < LEASE
     with ground.connect(ground.leader()) as connection:
         assert connection.execute("SELECT count(*) FROM ledger WHERE kind = 'woken'").fetchone() == (0,)

@@ -65,6 +65,11 @@ class Ground:
         nodes = [one for one in self.live.status()["nodes"] if one["kind"] == "database"]
         return {n["id"]: parts._replace(netloc=f"{account}@{n['address']}").geturl() for n in nodes}
 
+    @cached_property
+    def addresses(self) -> dict[str, str]:
+        """Address and port of each node."""
+        return {one["id"]: one["address"] for one in self.live.status()["nodes"]}
+
     def client(self) -> AgentClient:
         """The agent, which is not started by this."""
         return AgentClient(self.live.root, revive=False)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,7 +152,8 @@ class Live:
         pids = self.tree(node)
         assert pids, f"no process of {node}"
         for pid in pids:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # its parent's end took it along
+                os.kill(pid, number)
 
 
 def copy_example(name: str, folder: Path) -> Path:
