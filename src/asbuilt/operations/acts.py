@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from asbuilt.engines.app.advice import render_advice
+from asbuilt.engines.app.engine import find_host_name
 from asbuilt.engines.haproxy import admin as balancer
 from asbuilt.engines.haproxy.config import ADMIN_SOCKET
 from asbuilt.engines.postgresql.admin import open_admin
@@ -18,6 +20,7 @@ from asbuilt.observe.snapshot import Health
 from asbuilt.operations.prepare import Prepared
 from asbuilt.plan.step import Step, StepKind
 from asbuilt.targets.local.client import AgentClient
+from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +70,22 @@ class Acts:
         """Start a workload and wait until it is ready."""
         workload = self._workload(step)
         self.client.start(workload, self.epoch)
-        self.client.wait_ready(workload.id, workload.ready.start_timeout, waiting)
+        try:
+            self.client.wait_ready(workload.id, workload.ready.start_timeout, waiting)
+        except AsbuiltError as error:
+            if step.node_kind == Kind.APP:
+                self._advise(error, workload)
+            raise
+
+    def _advise(self, error: AsbuiltError, workload: Workload) -> None:
+        """Put what an owner can do about it before the hint of an app server that is not ready."""
+        advice = render_advice(
+            error.evidence,
+            address=workload.address,
+            health=self.prepared.architecture.spec.app.health,
+            name=find_host_name(self.prepared.architecture),
+        )
+        error.hint = "; ".join(filter(None, (advice, error.hint)))
 
     def reload(self, step: Step, waiting: Waiting) -> None:
         """Hand a workload its new files while it serves."""

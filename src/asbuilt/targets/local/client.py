@@ -152,7 +152,7 @@ def _not_ready(code: str, what: str, raw: dict[str, Any]) -> AsbuiltError:
     lines = []
     if raw["problem"]:
         lines.append(raw["problem"])
-    if raw["asked"] and raw["got"]:
+    if raw["asked"] and raw["got"] and raw["got"] not in (raw["problem"] or ""):
         lines.append(f"asked {raw['asked']}, got: {raw['got']}")
     if raw["error"]:
         lines += raw["error"]["evidence"]
