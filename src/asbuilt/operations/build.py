@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from asbuilt.exec.runner import Runner
     from asbuilt.spec.schema import App
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Raised when the layout of a build changes: older builds are then made again."""
 _MARK: Final = "complete.json"
 
@@ -67,7 +67,7 @@ class Build:
     Args:
         artifact: what the instances are given.
         finished: it is there.
-        make: makes it; told what is waited for. Raises AsbuiltError BUILD-001 to BUILD-011.
+        make: makes it; told what is waited for. Raises AsbuiltError BUILD-001 to BUILD-012.
     """
 
     artifact: Artifact
@@ -168,7 +168,7 @@ def _build(
         if app.build == "pip":
             install_pip(installer, python, dependencies_only=app.reload)
         elif app.build == "npm" and node:
-            install_npm(installer, node)
+            install_npm(installer, node, dependencies_only=app.reload)
         shutil.rmtree(place.home, ignore_errors=True)
         make_read_only(attempt)
         _write_mark(home, attempt)

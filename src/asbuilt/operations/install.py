@@ -7,6 +7,7 @@ home and cache, and never with a secret of the app.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -243,17 +244,43 @@ def _wheel_node() -> list[tuple[str, tuple[str, ...]]]:
     return []
 
 
-def install_npm(installer: Installer, node: Node) -> None:
-    """node_modules as the lock file says, or as package.json does where there is none."""
+def install_npm(installer: Installer, node: Node, *, dependencies_only: bool) -> None:
+    """node_modules as the lock file says, or as package.json does where there is none.
+
+    Where package.json has a script `build`, what it needs is there while it runs, and pruned after it.
+    """
     app = installer.place.app
     if not (app / "package.json").is_file():
         raise AsbuiltError(
             "BUILD-005", "build: npm finds no package.json", hint="add one, or write build: none"
         )
+    builds = not dependencies_only and has_build_script(app)
     locked = any((app / name).is_file() for name in ("package-lock.json", "npm-shrinkwrap.json"))
     words = ("ci",) if locked else ("install", "--no-package-lock")
+    quiet = ("--no-audit", "--no-fund", "--no-update-notifier")
+    kept = "--include=dev" if builds or dependencies_only else "--omit=dev"
+    installer.run("install Node packages", (*node.npm, *words, kept, *quiet), path=node.folder)
+    if not builds:
+        return
     installer.run(
-        "install Node packages",
-        (*node.npm, *words, "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier"),
+        "run the script build of package.json",
+        (*node.npm, "run", "build"),
+        path=node.folder,
+        code="BUILD-012",
+    )
+    lock = () if locked else ("--no-package-lock",)
+    installer.run(
+        "remove packages for development",
+        (*node.npm, "prune", "--omit=dev", *lock, *quiet),
         path=node.folder,
     )
+
+
+def has_build_script(app: Path) -> bool:
+    """Whether package.json has a script `build`. Raises AsbuiltError BUILD-005 when it is no JSON."""
+    try:
+        read = json.loads((app / "package.json").read_text())
+    except (ValueError, RecursionError) as error:
+        raise AsbuiltError("BUILD-005", f"package.json: {error}", hint="correct the file") from None
+    scripts = read.get("scripts") if isinstance(read, dict) else None
+    return isinstance(scripts, dict) and isinstance(scripts.get("build"), str)

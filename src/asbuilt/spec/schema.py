@@ -205,7 +205,7 @@ class App(Model):
     build: Literal["pip", "npm", "none"] = "none"
     """How an immutable release is made from the folder: `pip` installs requirements.txt or
     pyproject.toml into a virtual environment of the release, `npm` runs `npm ci` (or `npm install` without a
-    lock file), `none` takes the files as they are."""
+    lock file) and the script `build` of package.json, `none` takes the files as they are."""
     python: Annotated[Line | None, NoneWord] = None
     """Python interpreter for `build: pip`; by default the one that runs asbuilt."""
     node: Annotated[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}$")] | None, NoneWord] = None

@@ -82,6 +82,26 @@ def test_npm_build_from_a_folder(tmp_path: Path) -> None:
     assert result.stdout == "hello\n"
 
 
+def test_npm_runs_the_build_script_with_tools_that_are_gone_afterwards(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    (folder / "maker").mkdir(parents=True)
+    (folder / "maker" / "package.json").write_text('{"name":"maker","version":"1.0.0","main":"i.js"}')
+    (folder / "maker" / "i.js").write_text("module.exports = 'made';")
+    (folder / "package.json").write_text(
+        '{"name":"x","version":"1.0.0","scripts":{"build":"node build.js"},'
+        '"devDependencies":{"maker":"file:./maker"}}'
+    )
+    (folder / "build.js").write_text("require('fs').writeFileSync('made.txt', require('maker'));")
+    made = build_release(folder, app("npm"), tmp_path / "releases", RUNNER, lambda _: None)
+    assert (Path(made.folder) / "made.txt").read_text() == "made"
+    assert not (Path(made.folder) / "node_modules" / "maker").exists()
+    (folder / "build.js").write_text("console.error('no such page'); process.exit(3);")
+    with pytest.raises(AsbuiltError) as refused:
+        build_release(folder, app("npm"), tmp_path / "releases", RUNNER, lambda _: None)
+    assert refused.value.code == "BUILD-012"
+    assert "no such page" in "\n".join(refused.value.evidence)
+
+
 def test_a_killed_builder_is_followed_by_a_whole_build(project: Path, tmp_path: Path) -> None:
     releases = tmp_path / "releases"
     words = [sys.executable, "-c", BUILDER, str(project), str(releases), app("pip").model_dump_json()]

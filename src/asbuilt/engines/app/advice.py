@@ -12,34 +12,61 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _ANSWER: Final = re.compile(r"answered 'HTTP/1\.[01] (\d{3})")
-_ENDED: Final = re.compile(r"exited with status 0\b")
-_KILLED: Final = re.compile(r"was killed by SIGKILL\b|\bMemoryError\b|heap out of memory")
-_REFUSED: Final = re.compile(r"Connect call failed|Connection refused")
-_SILENT: Final = re.compile(r"no answer within|closed without an answer")
 _LOG: Final = (
     (
         re.compile(r"DisallowedHost|Invalid HTTP_HOST header|ALLOWED_HOSTS"),
-        "checks call the app {name}: let it accept that name (Django: ALLOWED_HOSTS), or set "
-        "load_balancer.domains to the names that it does accept",
+        (
+            "checks call the app {name}: let it accept that name (Django: ALLOWED_HOSTS), or set "
+            "load_balancer.domains to the names that it does accept"
+        ),
     ),
     (
         re.compile(
             r"Read-only file system|\bEROFS\b|PermissionError: \[Errno 13\]|\bEACCES\b"
             r"|readonly database|unable to open database file"
         ),
-        "an app can't write into its own folder, because a release never changes: write to $HOME or $TMPDIR "
-        "(of each instance), $FILES_DIR (shared), the database or the object storage",
+        (
+            "an app can't write into its own folder, because a release never changes: write to $HOME or "
+            "$TMPDIR (of each instance), $FILES_DIR (shared), the database or the object storage"
+        ),
     ),
     (
         re.compile(r"Address already in use|EADDRINUSE|Errno 98"),
-        "the app listens on a port of its own choice: it must listen on $PORT, which is another one for "
-        "each instance",
+        (
+            "the app listens on a port of its own choice: it must listen on $PORT, which is another one for "
+            "each instance"
+        ),
     ),
     (
         re.compile(
             r"ModuleNotFoundError: No module named '?([\w.]+)|Cannot find (?:module|package) '([^']+)'"
         ),
         "{0} is not installed: name it among the app's requirements, not only those for development",
+    ),
+)
+
+_PROCESS: Final = (
+    (
+        re.compile(r"exited with status 0\b"),
+        (
+            "the command ended without an error, and a server must not: app.command has to stay in the "
+            "foreground (no --daemon, no &)"
+        ),
+    ),
+    (
+        re.compile(r"was killed by SIGKILL\b|\bMemoryError\b|heap out of memory"),
+        "it may want more memory than app.memory allows",
+    ),
+    (
+        re.compile(r"Connect call failed|Connection refused"),
+        (
+            "nothing listens there: the app must listen on $PORT of its environment, on $HOST or 0.0.0.0 "
+            "({address}); if it is slow to start, raise app.start_timeout"
+        ),
+    ),
+    (
+        re.compile(r"no answer within|closed without an answer"),
+        ("it takes the connection and does not answer: does it wait for a service, or not speak plain HTTP?"),
     ),
 )
 
@@ -62,23 +89,9 @@ def render_advice(evidence: Iterable[str], *, address: str, health: str, name: s
     answer = _ANSWER.search(text)
     if answer:
         return _advise_on_status(answer[1], health, name)
-    if _ENDED.search(text):
-        return (
-            "the command ended without an error, and a server must not: app.command has to stay in the "
-            "foreground (no --daemon, no &)"
-        )
-    if _KILLED.search(text):
-        return "it may want more memory than app.memory allows"
-    if _REFUSED.search(text):
-        return (
-            f"nothing listens there: the app must listen on $PORT of its environment, on $HOST or 0.0.0.0 "
-            f"({address}); if it is slow to start, raise app.start_timeout"
-        )
-    if _SILENT.search(text):
-        return (
-            "it takes the connection and does not answer: is it waiting for a service, or does it not speak "
-            "plain HTTP?"
-        )
+    for pattern, words in _PROCESS:
+        if pattern.search(text):
+            return words.format(address=address)
     return ""
 
 
