@@ -1,8 +1,8 @@
-"""The command line, killed in the middle: `python killing.py N WORDS...` is `asbuilt WORDS...` with SIGKILL.
+"""The command line, killed in the middle: `python killing.py N WORDS...` is `asbuilt WORDS...`, then SIGKILL.
 
-The journal is written before and after each step. Each write has two moments, before it and after it reached
-the disk; at the N-th of all moments (from 1) the whole process is killed. With N = 0 it only counts, and says
-how many there were as its last line on stderr. The product knows nothing of it.
+The journal is written before and after each step. The moments that differ are: right after an intent is on
+the disk, and right before an outcome would be. At the N-th of them (from 1) the whole process is killed. With
+N = 0 it only counts, and says how many there were on stderr at the end. The product knows nothing of it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from asbuilt.record.journal import Journal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BOUNDARIES = ("begin_operation", "intend_step", "complete_step", "remember_setup", "finish_operation")
+_AFTER = ("begin_operation", "intend_step")
+_BEFORE = ("complete_step", "remember_setup", "finish_operation")
 
 
 class Fuse:
-    """Counts the writes of all threads, two moments for each, and kills at one."""
+    """Counts the moments of all threads, and kills at one."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -40,9 +41,11 @@ class Fuse:
         original: Callable[..., Any] = getattr(Journal, name)
 
         def wrapped(*given: Any, **named: Any) -> Any:  # noqa: ANN401 - stands for any method
-            self.burn()
+            if name in _BEFORE:
+                self.burn()
             answer = original(*given, **named)
-            self.burn()
+            if name in _AFTER:
+                self.burn()
             return answer
 
         setattr(Journal, name, wrapped)
@@ -50,7 +53,7 @@ class Fuse:
 
 def main() -> int:
     fuse = Fuse(int(sys.argv[1]))
-    for name in _BOUNDARIES:
+    for name in (*_AFTER, *_BEFORE):
         fuse.wrap(name)
     status = run(sys.argv[2:])
     print(f"{fuse.passed} moments", file=sys.stderr)
