@@ -26,7 +26,7 @@ setup:
 
 demo:
 	@VENV=$(VENV) scripts/setup.sh requirements-dev.lock
-	@cd examples/shop && $(BIN)/asbuilt up production && $(BIN)/asbuilt open production
+	@cd examples/shop && $(BIN)/asbuilt up production
 	@echo "try:  cd examples/shop; export PATH=$(BIN):\$$PATH; asbuilt status production" >&2
 
 demo-down:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from asbuilt.cli.output import paint, say
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from asbuilt.operations.progress import Event
 
 _QUIET_SECONDS = 5.0
+_WIDTH = 120
 
 
 class Talk:
@@ -51,6 +53,6 @@ class Talk:
             if event.seconds < due:
                 return ""
             self._next[event.subject] = max(due * 2, event.seconds * 2)
-            text = event.text.removeprefix(f"{event.subject}: ")
+            text = shorten(event.text.removeprefix(f"{event.subject}: "), _WIDTH, placeholder=" ...")
             return f"{clock}  waiting  {event.subject}: {text} ({event.seconds:.0f} s)"
         return ""
