@@ -18,6 +18,7 @@ from asbuilt.operations.entry import reachable, verify_entry
 from asbuilt.operations.execute import run_plan
 from asbuilt.operations.prepare import Prepared, make_root, prepare
 from asbuilt.operations.progress import Event, Tell
+from asbuilt.operations.prune import prune_builds
 from asbuilt.operations.session import Session, open_session
 from asbuilt.operations.status import SUMMARY
 from asbuilt.plan.planner import plan
@@ -74,7 +75,9 @@ def realize(stage: Stage, tell: Tell, confirm: Callable[[Plan], None]) -> Outcom
             done = _run(session, steps, acts, tell)
         verify_entry(prepared.site, prepared.architecture, tell, wait=done > 0)
         release = prepared.release
-        Releases(session.journal).mark_active(release)
+        releases = Releases(session.journal)
+        releases.mark_active(release)
+        prune_builds(stage.root / "releases", releases.all(), release, client.snapshot())
         entrypoints = find_entrypoints(prepared)
         _remember(prepared, release, entrypoints)
     return Outcome(done, release, entrypoints, time.monotonic() - began, prepared.notes)
