@@ -110,8 +110,8 @@ class DatabaseOracle:
     def judge(self, *, fenced: bool = True) -> None:
         """After the end of all clients: every copy holds each acknowledged write once.
 
-        `fenced`: nobody may even say that it takes writes while another one does. A primary that nobody could
-        fence may say so when it wakes, until it hears of its successor; what counts is that it commits nothing.
+        `fenced`: nobody may even say that it takes writes while another one does. A primary that nobody
+        could fence may say so when it wakes, until it hears of its successor; but it commits nothing.
         """
         acknowledged = {n for _, n in self.writers.acknowledged} | {n for _, n in self.held.acknowledged}
         acknowledged |= set(self.seldom)

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from asbuilt.engines.redis.resp import Client, ReplyError
-from asbuilt.engines.redis.role import Decision, Living, Named, Start, Stored, decide
+from asbuilt.engines.redis.role import PATIENCE, Decision, Living, Named, Start, Stored, decide
 
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h."""
 _TIMEOUT = 0.7
+_LOOK_EVERY = 0.1
 _EMPTY_BASE = 512
 """Bytes: an empty Redis or Valkey writes about 100 of header into its first files."""
 
@@ -159,15 +160,26 @@ def look(arguments: Arguments, waited: float) -> Decision:
 
 
 def start_server(arguments: Arguments) -> int:
-    """Write the server's running file, or refuse."""
+    """Write the server's running file, or refuse.
+
+    Waiting for a promotion is done here: a start that is tried again and again would count as a crash loop,
+    and the node come back half a minute late.
+    """
     since = arguments.target.with_suffix(".waiting")
-    waited = _age(since)
-    decision = look(arguments, waited)
-    print(f"asbuilt: {arguments.node} starts as {decision.start.value}: {decision.why}", flush=True)  # noqa: T201 - its log
-    if decision.start is Start.WAIT:
+    begun, told = time.monotonic(), ""
+    while True:
+        decision = look(arguments, _age(since))
+        words = f"{decision.start.value}: {decision.why}"
+        if words != told:
+            print(f"asbuilt: {arguments.node} starts as {words}", flush=True)  # noqa: T201 - its log
+            told = words
+        if decision.start is not Start.WAIT:
+            break
         if not since.exists():
             since.touch()
-        return TRY_AGAIN
+        if time.monotonic() - begun > PATIENCE + _TIMEOUT:
+            return TRY_AGAIN
+        time.sleep(_LOOK_EVERY)
     since.unlink(missing_ok=True)
     text = arguments.source.read_text()
     if decision.follows is not None:
