@@ -29,6 +29,7 @@ from asbuilt.operations.install import (
     install_pip,
 )
 from asbuilt.operations.source import Source, copy_source, read_source
+from asbuilt.spec.runtimes import parse_least_node
 from asbuilt.spec.schema import SecretFromFile
 from asbuilt.values.errors import AsbuiltError
 
@@ -104,9 +105,20 @@ def _read_inputs(project: Path, app: App, runner: Runner) -> tuple[Source, str, 
     secret_files = [project / one.file for one in app.secrets.values() if isinstance(one, SecretFromFile)]
     source = read_source(folder, runner, secret_files=secret_files, manifests_only=app.reload)
     python = find_python(app.python) if app.build == "pip" else ""
-    node = find_node(runner, app.node) if app.build == "npm" or app.node else None
+    node = None
+    if app.build == "npm" or app.node:
+        node = find_node(runner, app.node, least=read_least_node(folder))
     tool = ask_python(runner, python) if python else node.version if node else ""
     return source, python, node, compute_artifact_id(source, app, f"{python} {tool}")
+
+
+def read_least_node(folder: Path) -> int:
+    """The oldest major version of Node.js that package.json says it works with; 0 when it does not say."""
+    try:
+        package = json.loads((folder / "package.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return 0
+    return parse_least_node(package) if isinstance(package, dict) else 0
 
 
 def compute_artifact_id(source: Source, app: App, tool: str) -> str:

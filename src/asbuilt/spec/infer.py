@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import sys
 import tomllib
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from asbuilt.spec.command import CommandError, parse_command
+from asbuilt.spec.runtimes import find_wanted_python, parse_exact_node
 from asbuilt.spec.text import quote
 from asbuilt.values.errors import UsageError
 
@@ -34,6 +37,7 @@ _PYTHON_APP: Final = re.compile(
     re.MULTILINE,
 )
 _ASGI: Final = frozenset({"FastAPI", "Starlette", "Litestar", "Quart"})
+_SERVERS: Final = frozenset({"granian", "hypercorn", "uvicorn", "gunicorn"})
 _ENTRY_FILES: Final = ("main.py", "app.py", "asgi.py", "wsgi.py", "application.py", "server.py", "api.py")
 
 
@@ -51,6 +55,7 @@ class _Guess:
     build: str = "none"
     migrate: str = ""
     node: str = ""
+    python: str = ""
     reasons: tuple[str, ...] = ()
 
     def because(self, reason: str, **changes: str) -> _Guess:
@@ -73,7 +78,7 @@ def infer(folder: Path) -> Inferred:
             hint="add a Procfile with a line like `web: gunicorn shop:app --bind $HOST:$PORT`",
         )
     health, why = _find_health(folder)
-    reasons = (*guess.reasons, why)
+    reasons = (*guess.reasons, *_missing_server(folder, guess), why)
     if guess.build != "none":
         reasons = (*reasons, f"build: {guess.build}")
     return Inferred(_render(_name_of(folder), guess, health), reasons)
@@ -90,6 +95,8 @@ def _render(name: str, guess: _Guess, health: str) -> str:
     ]
     if guess.node:
         lines.append(f'  node: "{guess.node}"')
+    if guess.python:
+        lines.append(f"  python: {guess.python}")
     if guess.migrate:
         lines += [
             "  # Once for each release, before it takes traffic.",
@@ -154,7 +161,7 @@ def _requirements(folder: Path) -> set[str]:
 def _from_python(folder: Path, guess: _Guess) -> _Guess:
     files = [name for name in ("requirements.txt", "pyproject.toml", "setup.py") if (folder / name).is_file()]
     if files:
-        guess = guess.because(f"Python app: {files[0]}", build="pip")
+        guess = _with_python(folder, guess.because(f"Python app: {files[0]}", build="pip"))
     needs = _requirements(folder)
     if (folder / "manage.py").is_file():
         settings = re.search(
@@ -180,6 +187,17 @@ def _from_python(folder: Path, guess: _Guess) -> _Guess:
     return guess
 
 
+def _with_python(folder: Path, guess: _Guess) -> _Guess:
+    """The interpreter that the folder asks for, where it is another than ours and installed."""
+    wanted = find_wanted_python(folder)
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if not wanted or wanted == running:
+        return guess
+    if shutil.which(f"python{wanted}") is None:
+        return guess.because(f"Python {running}: the folder asks for {wanted}, which is not installed")
+    return guess.because(f"the folder asks for Python {wanted}", python=f"python{wanted}")
+
+
 def _serve(needs: set[str], asgi: str, wsgi: str, *, is_asgi: bool) -> str:
     """The server that the app depends on; without one, the usual one for its kind."""
     target = asgi if is_asgi else wsgi
@@ -193,6 +211,15 @@ def _serve(needs: set[str], asgi: str, wsgi: str, *, is_asgi: bool) -> str:
     usable = [name for name in known if name in needs and (is_asgi or name != "uvicorn")]
     usable = [name for name in usable if not is_asgi or name not in {"gunicorn", "waitress"}]
     return known[usable[0] if usable else "uvicorn" if is_asgi else "gunicorn"]
+
+
+def _missing_server(folder: Path, guess: _Guess) -> tuple[str, ...]:
+    """A word on a server that is named and that the requirements do not mention."""
+    program = guess.command.split(" ", 1)[0]
+    needs = _requirements(folder)
+    if guess.build != "pip" or program not in _SERVERS or program in needs or not needs:
+        return ()
+    return (f"{program} is the server, but the requirements do not name it: add it, if nothing else does",)
 
 
 def _find_python_app(folder: Path) -> tuple[str, str, str] | None:
@@ -235,10 +262,11 @@ def _from_node(folder: Path, guess: _Guess) -> _Guess:
             if not name.startswith("/") and ".." not in name.split("/") and (folder / name).is_file():
                 guess = guess.because(f"started with {name}", command=f"node {shlex.quote(name)}")
                 break
-    engines = package.get("engines")
-    wanted = re.search(r"\d{1,3}", str(engines.get("node", ""))) if isinstance(engines, dict) else None
-    if wanted and int(wanted[0]):
-        guess = guess.because(f"engines.node: Node.js {int(wanted[0])}", node=str(int(wanted[0])))
+    wanted = parse_exact_node(package)
+    if wanted:
+        guess = guess.because(f"engines.node: Node.js {wanted}", node=wanted)
+    if isinstance(scripts, dict) and "build" in scripts:
+        guess = guess.because("scripts.build is run when a release is made")
     if (folder / "prisma" / "schema.prisma").is_file():
         guess = guess.because("database changes: prisma", migrate="npx prisma migrate deploy")
     return guess
@@ -289,9 +317,16 @@ def _find_health(folder: Path) -> tuple[str, str]:
             for match in _HEALTH.finditer(_read(path))
         ]
     if not found:
-        return "/", "health path /: no other was found in the sources"
+        return _default_health(folder)
     _, health, file = min(found)
     return health, f"health path {health}: {file}"
+
+
+def _default_health(folder: Path) -> tuple[str, str]:
+    routes = "\n".join(_read(path) for path in sorted(folder.glob("*/urls.py")))
+    if "admin.site.urls" in routes and not re.search(r"""path\(\s*r?(["'])\^?\$?\1""", routes):
+        return "/admin/login/", "health path /admin/login/: Django's admin, because no page is at /"
+    return "/", "health path /: no other was found in the sources"
 
 
 def _sources(folder: Path, depth: int = 4) -> Iterator[Path]:

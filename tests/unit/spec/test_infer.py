@@ -70,10 +70,33 @@ CASES: list[tuple[str, dict[str, str], dict[str, object]]] = [
     (
         "node",
         {
-            "package.json": '{"scripts": {"start": "node a/b.js"}, "engines": {"node": ">=22"}}',
+            "package.json": '{"scripts": {"start": "node a/b.js"}, "engines": {"node": "^22.1"}}',
             "a/b.js": "app.get('/health', ok)",
         },
         {"command": "node a/b.js", "build": "npm", "node": "22", "health": "/health"},
+    ),
+    (
+        "a range of Node.js versions is no choice",
+        {"package.json": '{"main": "index.js", "engines": {"node": ">=18"}}', "index.js": ""},
+        {"node": None},
+    ),
+    (
+        "django with nothing but its admin",
+        {
+            "requirements.txt": "django\ngunicorn\n",
+            "manage.py": DJANGO,
+            "shop/urls.py": "urlpatterns = [path('admin/', admin.site.urls)]\n",
+        },
+        {"health": "/admin/login/"},
+    ),
+    (
+        "django with a page",
+        {
+            "requirements.txt": "django\ngunicorn\n",
+            "manage.py": DJANGO,
+            "shop/urls.py": "urlpatterns = [path('admin/', admin.site.urls), path('', home)]\n",
+        },
+        {"health": "/"},
     ),
     (
         "node with tools",
@@ -127,3 +150,31 @@ def test_hostile_files_make_one_harmless_value(tmp_path: Path, value: str) -> No
     (tmp_path / "asbuilt.yaml").write_text(inferred.text)
     app = load(tmp_path / "asbuilt.yaml").spec.environments["production"].app
     assert app.command == "npm start"
+
+
+def test_the_wanted_python_is_taken_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {"requirements.txt": "", "Procfile": "web: python x.py", "r": ""}.items():
+        (tmp_path / name).write_text(text)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "python3.99").write_text("#!/bin/sh\n")
+    (tools / "python3.99").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    (tmp_path / ".python-version").write_text("3.99.1\n")
+    assert "python: python3.99" in infer(tmp_path).text
+    (tmp_path / ".python-version").write_text("3.98\n")
+    inferred = infer(tmp_path)
+    assert "python: " not in inferred.text
+    assert any("3.98, which is not installed" in one for one in inferred.assumptions)
+    (tmp_path / ".python-version").write_text("pypy3.10\n")
+    assert "python: " not in infer(tmp_path).text
+
+
+def test_a_server_that_is_not_required_is_said(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("flask\n")
+    (tmp_path / "app.py").write_text("app = Flask(__name__)\n")
+    assert any("gunicorn is the server" in one for one in infer(tmp_path).assumptions)
+    (tmp_path / "requirements.txt").write_text("flask\ngunicorn\n")
+    assert not any("is the server" in one for one in infer(tmp_path).assumptions)

@@ -27,7 +27,7 @@ _LOG: Final = (
         ),
         (
             "an app can't write into its own folder, because a release never changes: write to $HOME or "
-            "$TMPDIR (of each instance), $FILES_DIR (shared), the database or the object storage"
+            "$TMPDIR (of each instance), $FILES_DIR (shared), the database in $DATABASE_URL or the bucket"
         ),
     ),
     (
@@ -81,17 +81,25 @@ def render_advice(evidence: Iterable[str], *, address: str, health: str, name: s
         name: what checks call it in the Host header.
     """
     text = "\n".join(evidence)
-    for pattern, words in _LOG:
-        found = pattern.search(text)
-        if found:
-            groups = [group for group in found.groups() if group] or [""]
-            return words.format(*groups, name=name)
+    told = render_log_advice(text, name)
+    if told:
+        return told
     answer = _ANSWER.search(text)
     if answer:
         return _advise_on_status(answer[1], health, name)
     for pattern, words in _PROCESS:
         if pattern.search(text):
             return words.format(address=address)
+    return ""
+
+
+def render_log_advice(text: str, name: str = "localhost") -> str:
+    """A hint for what a program said, empty when it is not known."""
+    for pattern, words in _LOG:
+        found = pattern.search(text)
+        if found:
+            groups = [group for group in found.groups() if group] or [""]
+            return words.format(*groups, name=name)
     return ""
 
 

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from asbuilt.engines.app.advice import render_log_advice
 from asbuilt.engines.app.config import build_argv, build_variables
 from asbuilt.engines.folders import make_folder
 from asbuilt.exec.runner import Command
@@ -82,6 +83,7 @@ def build_migration(
         key=key,
         satisfied=done.exists,
         run=run,
+        remembered=False,  # the mark has the key in its name: a lost journal is no reason to migrate again
     )
 
 
@@ -90,10 +92,13 @@ def render_failure(status: int, said: str, log: str) -> AsbuiltError:
     lines = tuple(line for line in said.splitlines() if line.strip())
     missing = _MISSING_EXTENSION.search(said)
     hint = f"the whole output is in {log}"
+    told = render_log_advice("\n".join(lines[-_EVIDENCE_LINES:]))
+    if told:
+        hint = f"{told}; {hint}"
     if missing:
         hint = (
             f"the PostgreSQL in use lacks the extension {missing[1] or missing[2]}: install the package "
-            f"postgresql-16 (it has all of contrib), and asbuilt takes that one; {hint}"
+            f"postgresql-16 (it has all of contrib), and asbuilt takes that one; the whole output is in {log}"
         )
     return AsbuiltError(
         "APP-004",

@@ -187,3 +187,4 @@ def test_a_missing_extension_names_the_package() -> None:
     assert "pg_trgm" in error.hint
     assert "postgresql-16" in error.hint
     assert "pg_trgm" not in render_failure(1, "other", "/log").hint
+    assert "$DATABASE_URL" in render_failure(1, "OperationalError: unable to open database file", "/log").hint
