@@ -24,14 +24,18 @@ from asbuilt.operations.status import SUMMARY
 from asbuilt.plan.planner import plan
 from asbuilt.plan.render import render_json
 from asbuilt.record.releases import Releases
-from asbuilt.targets.local.client import ensure_agent, find_agent
+from asbuilt.targets.local.client import AgentClient, ensure_agent, find_agent
 from asbuilt.targets.local.files import write_atomically
+from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asbuilt.plan.step import Plan
     from asbuilt.values.stage import Stage
+
+_PLACES = 4
+"""How often addresses are chosen, when others choose the same at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,7 @@ def realize(stage: Stage, tell: Tell, confirm: Callable[[Plan], None]) -> Outcom
     began = time.monotonic()
     make_root(stage)
     with open_session(stage, "up", tell) as session:
-        prepared = prepare(stage, touch=True, tell=tell, journal=session.journal)
-        client = ensure_agent(stage.root)
+        prepared, client = _take_place(stage, session, tell)
         session.lift_epoch(client)
         steps = plan(prepared.desired, replace(client.snapshot(), setups=prepared.setups_done))
         if steps.destructive:
@@ -81,6 +84,19 @@ def realize(stage: Stage, tell: Tell, confirm: Callable[[Plan], None]) -> Outcom
         entrypoints = find_entrypoints(prepared)
         _remember(prepared, release, entrypoints)
     return Outcome(done, release, entrypoints, time.monotonic() - began, prepared.notes)
+
+
+def _take_place(stage: Stage, session: Session, tell: Tell) -> tuple[Prepared, AgentClient]:
+    """Prepare, and hold the addresses by an agent; other addresses when another user was quicker."""
+    for chances in reversed(range(_PLACES)):
+        prepared = prepare(stage, touch=True, tell=tell, journal=session.journal)
+        try:
+            return prepared, ensure_agent(stage.root)
+        except AsbuiltError as error:
+            if error.code != "LOCAL-013" or not chances:
+                raise
+            tell(Event("note", "", "another environment took the addresses just now: taking others"))
+    raise AssertionError("not reached")
 
 
 def _run(session: Session, steps: Plan, acts: Acts, tell: Tell) -> int:

@@ -144,9 +144,10 @@ def _choose_entry(architecture: Architecture, before: Before, who_holds: WhoHold
         usual = [before.entry[name]] if name in before.entry else []
         fresh = (p for p in range(default, default + _ALTERNATIVES) if p not in before.elsewhere)
         port = _first_free((*usual, *fresh), (balancer.address,), who_holds, used, name)
-        if port != default and not usual:
-            holder = who_holds(balancer.address, default) or "another environment"
-            chosen.notes.append(f"{name} is on port {port}: {holder} has {default}")
+        expected = usual[0] if usual else default
+        if port != expected:
+            holder = who_holds(balancer.address, expected) or "another environment"
+            chosen.notes.append(f"{name} is on port {port}: {holder} has {expected}")
         used.add(port)
         given[name] = port
     chosen.https, chosen.http = given["https"], given["http"]
