@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], *, what: str, within: float = 30.0, every: float = 0.05) -> T:
-    """The first true value of `condition`; fails the test, naming `what` was waited for, after `within` seconds."""
+    """The first true value of `condition`; fails the test, naming `what`, after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
         value = condition()

@@ -92,14 +92,19 @@ class Live:
         """The node of `kind` that is the primary now."""
         return str(
             until(
-                lambda: next((n["id"] for n in self.nodes().values() if (n["kind"], n["role"]) == (kind, "primary")), ""),
+                lambda: next(
+                    (n["id"] for n in self.nodes().values() if (n["kind"], n["role"]) == (kind, "primary")),
+                    "",
+                ),
                 what=f"a primary {kind}",
                 within=60,
             )
         )
 
     def healthy(self, within: float = 90) -> None:
-        until(lambda: self.status()["healthy"], what="the environment to be healthy", within=within, every=0.3)
+        until(
+            lambda: self.status()["healthy"], what="the environment to be healthy", within=within, every=0.3
+        )
 
     @property
     def root(self) -> Path:
@@ -115,13 +120,17 @@ class Live:
         """GET through the front door, trusting the environment's own authority."""
         return self.ask("GET", path, timeout=timeout)
 
-    def ask(self, method: str, path: str, body: bytes | None = None, *, timeout: float = 10) -> tuple[int, str]:
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, *, timeout: float = 10
+    ) -> tuple[int, str]:
         """One request through the front door."""
         points = json.loads((self.root / "environment.json").read_text())["entrypoints"]
         authority = self.root / "certificates" / "ca.crt"
         context = ssl.create_default_context(cafile=str(authority)) if authority.exists() else None
         request = urllib.request.Request(
-            (points.get("https") or points["http"]) + path, data=body, method=method,
+            (points.get("https") or points["http"]) + path,
+            data=body,
+            method=method,
             headers={"Content-Type": "application/json"} if body else {},
         )
         try:
@@ -138,7 +147,10 @@ class Live:
                 continue
             try:
                 cwd = (entry / "cwd").readlink()
-                marked = f"/{node}\0".encode() in (entry / "environ").read_bytes().partition(b"ASBUILT_WORKLOAD=")[2]
+                marked = (
+                    f"/{node}\0".encode()
+                    in (entry / "environ").read_bytes().partition(b"ASBUILT_WORKLOAD=")[2]
+                )
             except OSError:
                 continue
             if cwd.is_relative_to(self.root / "nodes" / node) or (
@@ -159,7 +171,9 @@ class Live:
 def copy_example(name: str, folder: Path) -> Path:
     """An example in a folder of its own."""
     project = folder / name
-    shutil.copytree(EXAMPLES / name, project, ignore=shutil.ignore_patterns("__pycache__", ".venv", "node_modules"))
+    shutil.copytree(
+        EXAMPLES / name, project, ignore=shutil.ignore_patterns("__pycache__", ".venv", "node_modules")
+    )
     return project
 
 

@@ -10,16 +10,19 @@ import json
 import os
 import secrets
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.secret import Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _BYTES = 24
 
 
 class Vault:
-    """The secrets in `path` (mode 0600). With `keep` False new ones live in memory only: a look touches nothing."""
+    """The secrets in `path` (mode 0600). With `keep` False new ones live in memory only, for a look."""
 
     def __init__(self, path: Path, *, keep: bool = True) -> None:
         self._path = path

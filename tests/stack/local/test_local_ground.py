@@ -18,6 +18,7 @@ import pytest
 
 from asbuilt.plan.workload import ConfigFile, Limits, Listen, Stop
 from asbuilt.targets.local import client as clients
+from asbuilt.targets.local import wire
 from asbuilt.targets.local.client import ensure_agent, find_agent
 from asbuilt.targets.local.ground import read_ground
 from asbuilt.targets.local.leftovers import find_processes, leftovers
@@ -29,6 +30,9 @@ from support.yard import Yard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+pytestmark = pytest.mark.stack
 
 
 @pytest.fixture
@@ -234,7 +238,7 @@ def test_a_place_settled_late_is_claimed(yard: Yard, slot: int) -> None:
 
 def test_a_stopped_agent_is_named(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = yard.agent_pid()
-    monkeypatch.setattr(clients, "_ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(wire, "_ANSWER_TIMEOUT", 0.5)
     monkeypatch.setattr(clients, "_START_TIMEOUT", 1.0)
     os.kill(pid, signal.SIGSTOP)
     try:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from support.yard import Yard
 
 
+pytestmark = pytest.mark.stack
+
+
 def _gone(pid: int) -> bool:
     process = read_process(pid)
     return process is None or process.state in "ZX"

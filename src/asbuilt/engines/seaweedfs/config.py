@@ -48,8 +48,8 @@ _LARGEST_VOLUME: Final = 1024
 _LEAST_VOLUMES: Final = 8
 """A bucket needs two volumes of its own, and so does what belongs to no bucket."""
 MEMORY_SOFT_LIMIT: Final = "384MiB"
-"""GOMEMLIMIT of each process. The filer's live heap is 220 MB (buffers of which it touches a part): below that
-the collector runs without end, a quarter of a core in an idle environment."""
+"""GOMEMLIMIT of each process. The filer's live heap is 220 MB (buffers of which it touches a part): below
+that the collector runs without end, a quarter of a core in an idle environment."""
 
 
 @dataclass(frozen=True, slots=True)
