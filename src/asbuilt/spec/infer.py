@@ -37,6 +37,7 @@ _PYTHON_APP: Final = re.compile(
     re.MULTILINE,
 )
 _ASGI: Final = frozenset({"FastAPI", "Starlette", "Litestar", "Quart"})
+_DOCSTRING: Final = re.compile(r'"""[^"]*"""|^\s*#[^\n]*', re.MULTILINE)
 _SERVERS: Final = frozenset({"granian", "hypercorn", "uvicorn", "gunicorn"})
 _ENTRY_FILES: Final = ("main.py", "app.py", "asgi.py", "wsgi.py", "application.py", "server.py", "api.py")
 
@@ -324,6 +325,7 @@ def _find_health(folder: Path) -> tuple[str, str]:
 
 def _default_health(folder: Path) -> tuple[str, str]:
     routes = "\n".join(_read(path) for path in sorted(folder.glob("*/urls.py")))
+    routes = _DOCSTRING.sub("", routes)  # the one that Django writes shows examples of routes
     if "admin.site.urls" in routes and not re.search(r"""path\(\s*r?(["'])\^?\$?\1""", routes):
         return "/admin/login/", "health path /admin/login/: Django's admin, because no page is at /"
     return "/", "health path /: no other was found in the sources"
