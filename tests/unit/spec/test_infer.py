@@ -85,7 +85,7 @@ CASES: list[tuple[str, dict[str, str], dict[str, object]]] = [
         {
             "requirements.txt": "django\ngunicorn\n",
             "manage.py": DJANGO,
-            "shop/urls.py": '"""Add it: path(\'\', home)"""\nurlpatterns = [path(\'admin/\', admin.site.urls)]\n',
+            "shop/urls.py": '"""Use path(\'\', home)"""\nurlpatterns = [path(\'a/\', admin.site.urls)]\n',
         },
         {"health": "/admin/login/"},
     ),
