@@ -167,8 +167,12 @@ class Writers:
     def steady(self, seconds: float = 2.0, within: float = 60) -> None:
         """Wait until writes have been acknowledged without a longer gap for some seconds."""
 
+        begun = time.monotonic()
+
         def look() -> bool:
             now = time.monotonic()
+            if now < begun + seconds:
+                return False  # a gap that has only just begun cannot be seen yet
             times = [now - seconds, *(at for at, _ in list(self.acknowledged) if at > now - seconds), now]
             return max(b - a for a, b in itertools.pairwise(sorted(times))) < 0.7
 
