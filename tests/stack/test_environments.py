@@ -128,7 +128,7 @@ def test_an_ordinary_user_needs_nothing_more(home: Path, tmp_path: Path) -> None
     script = """
         asbuilt() { "$PYTHON" -m asbuilt "$@"; }
         trap 'asbuilt down staging --delete-data --confirm staging' EXIT
-        set -e
+        set -ex
         asbuilt up staging
         asbuilt status staging --json > "$SAID/status"
         asbuilt doctor staging --json > "$SAID/doctor"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 from asbuilt.observe.snapshot import Snapshot
@@ -14,7 +15,7 @@ from asbuilt.plan.planner import plan_down
 from asbuilt.plan.render import render_json
 from asbuilt.plan.step import Plan, StepKind
 from asbuilt.targets.local.client import ensure_agent, find_agent
-from asbuilt.targets.local.leftovers import leftovers
+from asbuilt.targets.local.leftovers import leftovers, remove_empty_groups
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from asbuilt.operations.progress import Tell
     from asbuilt.values.stage import Stage
+
+_LET_GO_WITHIN = 3.0
+"""Seconds until the kernel must have let go of what has ended."""
 
 
 def plan_stop(stage: Stage) -> Plan:
@@ -49,7 +53,10 @@ def stop_environment(stage: Stage, tell: Tell) -> int:
                 done = run_plan(steps, {StepKind.STOP: act}, session.watch(operation), tell)
         client.shutdown(session.epoch)
         (stage.root / SUMMARY).unlink(missing_ok=True)
-    left = leftovers(stage.root)
+    deadline = time.monotonic() + _LET_GO_WITHIN
+    while (left := leftovers(stage.root)) and time.monotonic() < deadline:
+        remove_empty_groups(stage.root)
+        time.sleep(0.02)
     if left:
         raise AsbuiltError(
             "DOWN-001",

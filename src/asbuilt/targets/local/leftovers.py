@@ -74,6 +74,11 @@ def leftovers(root: Path) -> tuple[str, ...]:
     return tuple(sorted(lines))
 
 
+def remove_empty_groups(root: Path) -> None:
+    """Remove the cgroups that have no process any more: the kernel may let go of one only a moment later."""
+    limiting.remove(_groups(root))
+
+
 def kill_leftovers(root: Path) -> None:
     """End without an agent: SIGKILL every process of the environment, remove its cgroups and socket."""
     deadline = time.monotonic() + _PATIENCE
