@@ -127,6 +127,8 @@ def test_the_app_learns_who_asks_and_cannot_be_lied_to(stack: Stack) -> None:
     lies = {
         "X-Forwarded-For": "6.6.6.6",
         "X-Forwarded-Proto": "http",
+        "x-forwarded-port": "1",
+        "X-Forwarded-Prefix": "/admin",
         "X-Request-ID": "mine",
         "Forwarded": "for=6",
     }
@@ -135,6 +137,8 @@ def test_the_app_learns_who_asks_and_cannot_be_lied_to(stack: Stack) -> None:
     assert isinstance(headers, dict)
     assert headers["x-forwarded-for"] == "127.0.0.1"
     assert headers["x-forwarded-proto"] == "https"
+    assert headers["x-forwarded-port"] == str(stack.https)
+    assert "x-forwarded-prefix" not in headers
     assert headers["x-forwarded-host"] == headers["host"] == "localhost:1"
     assert headers["x-request-id"] == answer.headers["X-Request-ID"] != "mine"
     assert "forwarded" not in headers
@@ -186,6 +190,28 @@ def test_the_access_log_is_one_json_line_without_the_query(stack: Stack) -> None
     for one in log.read_text().splitlines():
         if one.startswith("{"):
             json.loads(one)
+
+
+@pytest.mark.parametrize(
+    "target", [b"/\xff\xc3\xa9", b'/"\\]', b"/\x01", b"/\x7f", b"/\xed\xa0\x80", b"/#%00"]
+)
+def test_no_bytes_of_a_client_break_a_line_of_the_log(stack: Stack, target: bytes) -> None:
+    context = ssl.create_default_context(cafile=stack.authority)
+    with (
+        socket.create_connection(("127.0.0.1", stack.https), 10) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as stream,
+    ):
+        stream.sendall(b"GET " + target + b"?end HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        while stream.recv(4096):
+            pass
+    log = stack.launcher.log(stack.workload)
+
+    def logged() -> list[dict[str, object]]:
+        # strictly UTF-8, strictly JSON: whatever a client sends
+        lines = log.read_bytes().decode().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    assert len({line["id"] for line in until(logged, what="the log line")}) == len(logged())
 
 
 def test_metrics_statistics_and_readiness_are_on_its_own_address(stack: Stack) -> None:
