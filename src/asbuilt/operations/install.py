@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ def find_python(wanted: str | None) -> str:
 
 def ask_python(runner: Runner, python: str) -> str:
     """Version, implementation, platform: what an environment is tied to. Raises AsbuiltError BUILD-004."""
+    if python == find_python(None):
+        return f"{sys.version.split()[0]} {sys.implementation.name} {sysconfig.get_platform()}"
     words = (
         "import sys,sysconfig;print(sys.version.split()[0],sys.implementation.name,sysconfig.get_platform())"
     )

@@ -75,7 +75,11 @@ class Model(BaseModel):
     """Base of all: frozen, unknown keys refused, attribute docstrings are the descriptions."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # each model is built when it is first used, most as a part of another
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from asbuilt.graph.model import Kind
 from asbuilt.plan.site import Tools
 from asbuilt.plan.workload import Limits, Listen, Probe, Stop, Workload, render_http_get
 from asbuilt.values.errors import UsageError
+from asbuilt.values.python import own_python
 
 if TYPE_CHECKING:
     from asbuilt.exec.runner import Runner
@@ -171,7 +171,7 @@ def render_reloader(argv: tuple[str, ...], folder: str) -> tuple[str, ...]:
     Its default filter leaves out .git, node_modules, __pycache__, .venv and editors' own files.
     """
     return (
-        sys.executable,
+        own_python(),
         "-m",
         "watchfiles",
         "--target-type",

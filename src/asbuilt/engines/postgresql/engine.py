@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +43,7 @@ from asbuilt.plan.workload import (
     render_http_get,
 )
 from asbuilt.values.errors import AsbuiltError
+from asbuilt.values.python import own_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,7 +172,7 @@ def build_member(database: Database, site: Site, node: Node, consensus: str) -> 
         database,
         site,
         node,
-        argv=(sys.executable, "-P", "-m", "asbuilt.engines.postgresql.member", str(conf)),
+        argv=(own_python(), "-P", "-m", "asbuilt.engines.postgresql.member", str(conf)),
         files=(ConfigFile(str(conf), render_patroni(database, site, node.id, consensus)),),
         listens=(
             Listen(host, site.ports["postgresql"], "clients and replicas"),

@@ -5,7 +5,6 @@ Invariant: a planned switchover loses no acknowledged write: writes pause until 
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from asbuilt.engines.redis.config import ADMIN, MONITOR, is_replicated
 from asbuilt.engines.redis.resp import Client, ReplyError
 from asbuilt.graph.model import Kind
 from asbuilt.values.errors import AsbuiltError, RefusedError
+from asbuilt.values.python import own_python
 
 if TYPE_CHECKING:
     from asbuilt.graph.model import Architecture
@@ -144,5 +144,5 @@ def render_connect(architecture: Architecture, site: Site) -> tuple[tuple[str, .
     else:
         host, port = site.addresses[architecture.of(Kind.CACHE)[0].id], site.ports["redis"]
     cli = site.tools["redis"].programs.get("redis-cli")
-    words = (cli,) if cli else (sys.executable, "-P", "-m", "asbuilt.engines.redis.cli")
+    words = (cli,) if cli else (own_python(), "-P", "-m", "asbuilt.engines.redis.cli")
     return (*words, "-h", host, "-p", str(port)), {"REDISCLI_AUTH": password}

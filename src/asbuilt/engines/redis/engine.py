@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from asbuilt.engines.redis.config import (
 )
 from asbuilt.graph.model import Kind
 from asbuilt.plan.workload import ConfigFile, Limits, Listen, Probe, RoleProbe, Stop, Workload
+from asbuilt.values.python import own_python
 
 if TYPE_CHECKING:
     from asbuilt.exec.runner import Runner
@@ -158,4 +158,4 @@ def build_sentinel(architecture: Architecture, site: Site, node: Node) -> Worklo
 
 
 def _before_start(arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-P", "-m", "asbuilt.engines.redis.before_start", arguments)
+    return (own_python(), "-P", "-m", "asbuilt.engines.redis.before_start", arguments)
