@@ -7,6 +7,7 @@ never silently passed over; nothing is downloaded; the version is what the progr
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -36,6 +37,7 @@ class Candidate:
         env: variables they need (library paths).
         names: file name by program where it differs, like `{"redis-server": "valkey-server"}`.
         label: what `doctor` calls it, like "package postgresql-16"; by default the source.
+        version: known without asking, for a program that takes long to tell; by default it is asked.
     """
 
     source: Source
@@ -43,6 +45,7 @@ class Candidate:
     env: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
+    version: str | None = None
 
     @property
     def title(self) -> str:
@@ -51,13 +54,13 @@ class Candidate:
 
 
 def from_spec(
-    path: str | None, project: Path | None = None, **rest: Mapping[str, str]
+    path: str | None, project: Path | None = None, *, names: Mapping[str, str] | None = None
 ) -> tuple[Candidate, ...]:
     """The candidate for `engines.NAME.path` of the spec, or nothing; a relative path starts at `project`."""
     if path is None:
         return ()
     folder = (project or Path.cwd()) / Path(path).expanduser()
-    return (Candidate("spec", folder, label="path of the spec", **rest),)
+    return (Candidate("spec", folder, label="path of the spec", names=names or {}),)
 
 
 def system_folder(program: str, first: Sequence[str] = ()) -> Path | None:
@@ -83,6 +86,14 @@ def wheel_folder(module: str, *parts: str) -> Path | None:
         if folder.is_dir():
             return folder
     return None
+
+
+def wheel_version(package: str) -> str | None:
+    """The version of an installed package that has the version of the engine in it; None when absent."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def find_tools(
@@ -130,7 +141,9 @@ def find_tools(
                 raise _not_found(engine, wanted, (reason,), "correct the path of the engine, or leave it out")
             passed.append(reason)
             continue
-        version = _ask_version(runner, candidate, programs[0], version_argv, parse_version)
+        version = candidate.version or _ask_version(
+            runner, candidate, programs[0], version_argv, parse_version
+        )
         if version is None or not accept(version):
             reason = f"{candidate.title}: version {version or 'unknown'} is not {wanted}"
             if candidate.source == "spec":
