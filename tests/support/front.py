@@ -49,6 +49,7 @@ def socket_to(live: Live, path: str) -> Iterator[ClientConnection]:
 
 
 def check_second_up_does_nothing(live: Live) -> None:
+    assert live.json("plan", live.name, check=False)["steps"] == []
     again = live.up()
     assert (again["changed"], again["steps"]) == (False, 0)
 
