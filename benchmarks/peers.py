@@ -1,7 +1,7 @@
 """The proxies measured beside ours: each with a minimal configuration, one core, the same certificate.
 
-All encrypt with AES-128-GCM, as ours does: what the Go programs choose by themselves where the processor helps
-with AES, and cannot be told. All keep as many idle connections to the backend as the client has open.
+All encrypt with AES-128-GCM, as ours does: what the Go programs choose by themselves where the processor
+helps with AES, and cannot be told. All keep as many idle connections to the backend as the client has open.
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ async def home(request):
     with contextlib.suppress(RedisError, OSError):
         if cache:
             visits = await cache.incr("visits")
-    answer = HTMLResponse(page.render(products, orders, visits, source, problem), headers={"x-served-by": settings.NODE})
+    answer = HTMLResponse(
+        page.render(products, orders, visits, source, problem), headers={"x-served-by": settings.NODE}
+    )
     if COOKIE not in request.cookies:
         answer.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax")
     return answer
@@ -78,9 +80,15 @@ async def whoami(request):
 
 
 async def products(request):
-    rows = await need(db, "database").read("SELECT *, pg_is_in_recovery() AS replica FROM products ORDER BY id")
-    return JSONResponse({"from": "replica" if rows and rows[0].pop("replica") else "primary",
-                         "products": [{k: v for k, v in row.items() if k != "replica"} for row in rows]})
+    rows = await need(db, "database").read(
+        "SELECT *, pg_is_in_recovery() AS replica FROM products ORDER BY id"
+    )
+    return JSONResponse(
+        {
+            "from": "replica" if rows and rows[0].pop("replica") else "primary",
+            "products": [{k: v for k, v in row.items() if k != "replica"} for row in rows],
+        }
+    )
 
 
 def _cart(request):
@@ -101,7 +109,9 @@ async def checkout(request):
     key = str((await request.json())["key"])[:64]
     store, name = need(cache, "cache"), _cart(request)
     items = await store.hgetall(name)
-    placed = [await _order(f"{key}:{product}", int(product), int(quantity)) for product, quantity in items.items()]
+    placed = [
+        await _order(f"{key}:{product}", int(product), int(quantity)) for product, quantity in items.items()
+    ]
     await store.delete(name)
     return JSONResponse({"orders": placed}, status_code=201)
 
@@ -111,7 +121,9 @@ async def orders(request):
         body = await request.json()
         number = await _order(str(body["key"])[:128], int(body["product"]), int(body.get("quantity", 1)))
         return JSONResponse({"order": number}, status_code=201)
-    rows = await need(db, "database").read("SELECT id, key, product, quantity FROM orders ORDER BY id DESC LIMIT 100")
+    rows = await need(db, "database").read(
+        "SELECT id, key, product, quantity FROM orders ORDER BY id DESC LIMIT 100"
+    )
     return JSONResponse({"orders": rows})
 
 
@@ -124,8 +136,17 @@ async def _order(key, product, quantity):
     )
     with contextlib.suppress(RedisError, OSError):
         if cache:
-            await cache.publish("orders", json.dumps(
-                {"order": rows[0]["id"], "name": rows[0]["name"], "quantity": quantity, "node": settings.NODE}))
+            await cache.publish(
+                "orders",
+                json.dumps(
+                    {
+                        "order": rows[0]["id"],
+                        "name": rows[0]["name"],
+                        "quantity": quantity,
+                        "node": settings.NODE,
+                    }
+                ),
+            )
     return rows[0]["id"]
 
 
@@ -140,7 +161,9 @@ async def ledger(request):
         )
         return JSONResponse({"key": body["key"], "number": body["number"]}, status_code=201)
     ask = database.read if request.query_params.get("from") == "replica" else database.write
-    rows = await ask("SELECT count(*) AS count, max(number) AS max, pg_is_in_recovery() AS replica FROM ledger")
+    rows = await ask(
+        "SELECT count(*) AS count, max(number) AS max, pg_is_in_recovery() AS replica FROM ledger"
+    )
     return JSONResponse(rows[0])
 
 
@@ -200,8 +223,11 @@ async def download(request):
             if part < parts:
                 await asyncio.sleep(seconds / parts)
 
-    return StreamingResponse(body(), media_type="application/octet-stream",
-                             headers={"content-length": str(size), "x-served-by": settings.NODE})
+    return StreamingResponse(
+        body(),
+        media_type="application/octet-stream",
+        headers={"content-length": str(size), "x-served-by": settings.NODE},
+    )
 
 
 async def orders_live(socket):
@@ -251,7 +277,9 @@ async def lifespan(app):
 
 
 async def unavailable(request, error):
-    return JSONResponse({"error": f"{type(error).__name__}: try again"}, status_code=503, headers={"retry-after": "1"})
+    return JSONResponse(
+        {"error": f"{type(error).__name__}: try again"}, status_code=503, headers={"retry-after": "1"}
+    )
 
 
 async def wrong(request, error):

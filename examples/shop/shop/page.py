@@ -58,7 +58,7 @@ def render(products, orders, visits, sources, problem=""):
         f'<button data-add="{p["id"]}">Add</button></span></div></div>'
         for p in products
     )
-    past = "".join(f'<li>#{o["id"]} {o["quantity"]} x {escape(o["name"])}</li>' for o in orders)
+    past = "".join(f"<li>#{o['id']} {o['quantity']} x {escape(o['name'])}</li>" for o in orders)
     error = f'<p class="err">{escape(problem)}</p>' if problem else ""
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>The As-Built Shop</title><style>{STYLE}</style></head><body><header><div><h1>The As-Built Shop</h1>

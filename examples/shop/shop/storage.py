@@ -18,11 +18,17 @@ def _signed(method, key, body, content_type):
     region = os.environ.get("AWS_REGION", "us-east-1")
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     digest = hashlib.sha256(body).hexdigest()
-    headers = {"host": urlsplit(settings.S3_ENDPOINT).netloc, "x-amz-content-sha256": digest, "x-amz-date": stamp}
+    headers = {
+        "host": urlsplit(settings.S3_ENDPOINT).netloc,
+        "x-amz-content-sha256": digest,
+        "x-amz-date": stamp,
+    }
     if content_type:
         headers["content-type"] = content_type
     names = sorted(headers)
-    canonical = "\n".join([method, path, "", *(f"{n}:{headers[n]}" for n in names), "", ";".join(names), digest])
+    canonical = "\n".join(
+        [method, path, "", *(f"{n}:{headers[n]}" for n in names), "", ";".join(names), digest]
+    )
     text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
     secret = ("AWS4" + os.environ["AWS_SECRET_ACCESS_KEY"]).encode()
     for part in (stamp[:8], region, "s3", "aws4_request"):

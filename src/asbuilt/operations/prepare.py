@@ -133,13 +133,20 @@ def prepare(stage: Stage, *, touch: bool, tell: Tell, journal: Journal | None = 
     workloads = {workload.id: workload for one in wanted for workload in one.workloads}
     desired = Desired(workloads, setups, release.id, _find_satisfied(setups))
     notes = (
-        *loaded.warnings,
+        *_own_warnings(loaded, stage.environment),
         *place.notes,
         *_unsupported(architecture),
         *(n for one in wanted for n in one.notes),
     )
     done = _setups_done(stage, journal)
     return Prepared(stage, loaded, architecture, place, site, desired, runner, notes, done, release.id)
+
+
+def _own_warnings(loaded: Loaded, environment: str) -> list[str]:
+    """The spec's warnings without those about another environment."""
+    others = tuple(f"environments.{name}:" for name in loaded.spec.environments if name != environment)
+    own = f"environments.{environment}: "
+    return [text.removeprefix(own) for text in loaded.warnings if not text.startswith(others)]
 
 
 def _release_id(stage: Stage, journal: Journal | None, artifact: Artifact, app: App) -> str:

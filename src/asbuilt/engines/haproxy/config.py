@@ -265,7 +265,7 @@ def _render_apps(
         f"backend {APP}",
         "    # a server that hangs collects connections and so gets no more of them",
         "    balance leastconn",
-        "    # two failed requests take a server out at once, so that a request survives any number of dead ones",
+        "    # two failed requests take a server out at once: so a request survives any number of dead ones",
         f"    retries {max(3, 2 * len(servers))}",
         "    option redispatch 1",
         "    retry-on conn-failure empty-response response-timeout",
