@@ -22,6 +22,10 @@ MONITOR = "cache"
 """The cluster's name for the sentinels."""
 ADMIN = "asbuilt"
 """The user of replication, sentinels and asbuilt. The app is the default user, without administration."""
+_DOWN_AFTER = 2000
+"""Milliseconds without an answer after which a sentinel holds the primary for down. It sends its first PING to
+a new primary after 1000 ms and counts from before that: with 1000, measured, it sometimes holds a new primary
+for down, and a second failover takes away writes that this one acknowledged."""
 _SHARE_OF_MACHINE = 0.25
 """What all cache nodes of one environment together may take of the machine's memory."""
 _LEAST_MEMORY = 64 * 2**20
@@ -106,7 +110,7 @@ def render_server(architecture: Architecture, site: Site, node: Node) -> str:
             "repl-timeout 10",
         ]
         if len(architecture.of(Kind.CACHE)) > 2:  # noqa: PLR2004 - with two, a lost node would stop all writes
-            lines += ["min-replicas-to-write 1", "min-replicas-max-lag 10"]
+            lines += ["min-replicas-to-write 1", "min-replicas-max-lag 3"]
     return "\n".join(lines) + "\n"
 
 
@@ -134,7 +138,7 @@ def render_sentinel(architecture: Architecture, site: Site, node: Node) -> str:
         "sentinel deny-scripts-reconfig yes",
         f"sentinel auth-user {MONITOR} {ADMIN}",
         f"sentinel auth-pass {MONITOR} {quote(site.secret('cache.admin').reveal())}",
-        f"sentinel down-after-milliseconds {MONITOR} 1000",
+        f"sentinel down-after-milliseconds {MONITOR} {_DOWN_AFTER}",
         f"sentinel failover-timeout {MONITOR} 1500",
         f"sentinel parallel-syncs {MONITOR} {max(1, len(architecture.of(Kind.CACHE)) - 1)}",
     ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0
 """Seconds that a failed primary waits for the sentinels to promote another node, before it goes on itself.
-They need 1.3-1.9 s; when they have not done it after this time they cannot (too few of them are left)."""
+They need 3 s; when they have not done it after this time they cannot (too few of them are left)."""
 
 
 @dataclass(frozen=True, slots=True)
