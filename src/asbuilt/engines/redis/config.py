@@ -23,9 +23,11 @@ MONITOR = "cache"
 ADMIN = "asbuilt"
 """The user of replication, sentinels and asbuilt. The app is the default user, without administration."""
 _DOWN_AFTER = 2000
-"""Milliseconds without an answer after which a sentinel holds the primary for down. It sends its first PING to
-a new primary after 1000 ms and counts from before that: with 1000, measured, it sometimes holds a new primary
-for down, and a second failover takes away writes that this one acknowledged."""
+"""Milliseconds without an answer after which a sentinel holds the primary for down.
+
+Its first PING to a new primary goes out after 1000 ms, and it counts from before that: with 1000, measured, it
+sometimes holds a new primary for down, and a second failover takes away writes that this one acknowledged.
+"""
 _SHARE_OF_MACHINE = 0.25
 """What all cache nodes of one environment together may take of the machine's memory."""
 _LEAST_MEMORY = 64 * 2**20
