@@ -25,8 +25,8 @@ ADMIN = "asbuilt"
 _DOWN_AFTER = 2000
 """Milliseconds without an answer after which a sentinel holds the primary for down.
 
-Its first PING to a new primary goes out after 1000 ms, and it counts from before that: with 1000, measured, it
-sometimes holds a new primary for down, and a second failover takes away writes that this one acknowledged.
+Its first PING to a new primary goes out after 1000 ms, and it counts from before that: with 1000, measured,
+it sometimes holds a new primary for down, and a second failover takes away writes that were acknowledged.
 """
 _SHARE_OF_MACHINE = 0.25
 """What all cache nodes of one environment together may take of the machine's memory."""
