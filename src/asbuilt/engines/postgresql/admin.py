@@ -105,7 +105,9 @@ class DatabaseAdmin:
         except AsbuiltError:
             return False
         leads = any(one.role == "leader" and one.state == "running" for one in members)
-        return leads and any(one.role == "sync_standby" and one.state == "streaming" for one in members)
+        return leads and any(
+            one.role == "sync_standby" and one.state in {"streaming", "running"} for one in members
+        )
 
     def writable(self) -> bool:
         """Whether a primary takes writes.
@@ -113,6 +115,10 @@ class DatabaseAdmin:
         None of them can be lost by a failover: until a replica confirms every commit, no replica may lead.
         """
         return self._primary_has("true")
+
+    def surely_protected(self) -> bool:
+        """`protected`, and Patroni knows it too: only then may that replica lead."""
+        return self.protected() and self.seems_protected()
 
     def protected(self) -> bool:
         """Whether a primary takes writes and, where there are replicas, one of them confirms every commit."""

@@ -328,4 +328,4 @@ def _waits(site: Site, nodes: tuple[str, ...]) -> tuple[Setup, ...]:
     if len(nodes) == 1:
         return (ready,)
     title = "wait for a replica that confirms every commit"
-    return (ready, build(PROTECTED, title, (READY,), admin.seems_protected, admin.protected))
+    return (ready, build(PROTECTED, title, (READY,), admin.seems_protected, admin.surely_protected))
