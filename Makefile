@@ -4,7 +4,7 @@
 #   make test     everything below but bench: what CI runs
 #   make check    format, lint, types, layers, generated documents
 #   make stack    the tests that start the real engines
-#   make faults   the tests that break the real engines
+#   make faults   the tests that break the real engines, also those that take minutes
 #   make bench    measure, print the table, write docs/benchmarks.md
 #   make docs     write the generated documents again
 #   make golden   write the golden files again, to be read with git diff
@@ -49,7 +49,7 @@ stack: setup
 	@$(BIN)/python scripts/suites.py stack
 
 faults: setup
-	@$(BIN)/python scripts/suites.py faults
+	@$(BIN)/python scripts/suites.py faults slow
 
 bench: setup
 	@scripts/bench-setup.sh
