@@ -16,6 +16,7 @@ from asbuilt.plan.render import render_json
 from asbuilt.plan.step import Plan, StepKind
 from asbuilt.targets.local.client import ensure_agent, find_agent
 from asbuilt.targets.local.leftovers import leftovers, remove_empty_groups
+from asbuilt.targets.local.unwatched import read_unwatched
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def stop_environment(stage: Stage, tell: Tell) -> int:
     Raises AsbuiltError DOWN-001 naming whatever is left.
     """
     if not stage.root.is_dir():
+        return 0
+    if not _anything_left(stage):
+        # No agent is needed to stop nothing; its addresses may be another environment's by now.
         return 0
     with open_session(stage, "down", tell) as session:
         # Also after a crash of the agent: only an agent can find and end what it once started.
@@ -66,6 +70,12 @@ def stop_environment(stage: Stage, tell: Tell) -> int:
             hint=f"run asbuilt down {stage.environment} again",
         )
     return done
+
+
+def _anything_left(stage: Stage) -> bool:
+    """Whether something runs, or is on record as running."""
+    root = stage.root
+    return find_agent(root) is not None or bool(read_unwatched(root).workloads) or bool(leftovers(root))
 
 
 def delete_data(stage: Stage) -> None:
