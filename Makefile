@@ -59,7 +59,7 @@ docs: setup
 	@$(BIN)/python scripts/generated.py
 
 golden: setup
-	@ASBUILT_GOLDEN=write $(BIN)/python scripts/suites.py unit -- -k golden
+	@ASBUILT_GOLDEN=write $(BIN)/python scripts/suites.py unit -- -k 'golden or recorded'
 	@git status --short tests
 
 clean:

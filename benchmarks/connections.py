@@ -11,6 +11,7 @@ import argparse
 import multiprocessing
 import os
 import resource
+import signal
 import socket
 import ssl
 import sys
@@ -108,7 +109,8 @@ def hold(url: str, count: int = COUNT) -> tuple[int, int, float]:
     place = urllib.parse.urlsplit(url)
     host, port = place.hostname or "", place.port or 443
     context = multiprocessing.get_context("fork")
-    with context.Manager() as shared, context.Pool(CLIENTS) as pool:
+    ends = (signal.SIGTERM, signal.SIG_DFL)  # the pool ends its processes so; ours would unwind the whole run
+    with context.Manager() as shared, context.Pool(CLIENTS, signal.signal, ends) as pool:
         barrier = shared.Barrier(CLIENTS)
         shares = [count // CLIENTS + (n < count % CLIENTS) for n in range(CLIENTS)]
         outcomes = pool.starmap_async(_hold, [(host, port, n, barrier) for n in shares]).get(_TIMEOUT * 5)

@@ -120,15 +120,16 @@ backend app
 """
 
 
-def render_nginx(folder: Path) -> str:
-    """Minimal: no log, one worker, kept-alive connections to the backend."""
+def render_nginx(folder: Path, *, log: bool) -> str:
+    """Minimal: one worker, kept-alive connections to the backend; the access log is on by itself."""
+    access = f"{folder}/nginx-access.log" if log else "off"
     return f"""\
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx-error.log;
 events {{ worker_connections 8192; }}
 http {{
-    access_log off;
+    access_log {access};
     keepalive_requests 1000000;
     client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
     uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
@@ -200,7 +201,8 @@ def write_peers(bench: Bench) -> list[Peer]:
     files = {
         "backend.cfg": render_backend(f"{BACKEND[0]}:{BACKEND[1]}"),
         "haproxy.cfg": render_haproxy(folder),
-        "nginx.conf": render_nginx(folder),
+        "nginx.conf": render_nginx(folder, log=True),
+        "nginx-silent.conf": render_nginx(folder, log=False),
         "Caddyfile": render_caddy(folder),
         "traefik.yml": render_traefik_dynamic(folder),
     }
@@ -216,8 +218,9 @@ def write_peers(bench: Bench) -> list[Peer]:
     )
     return [
         Peer("minimal HAProxy", (haproxy_program(), "-db", "-f", f"{folder}/haproxy.cfg")),
-        Peer(
-            "nginx", (nginx_program(), "-p", str(folder), "-c", f"{folder}/nginx.conf", "-g", "daemon off;")
+        *(
+            Peer(name, (nginx_program(), "-p", str(folder), "-c", f"{folder}/{file}", "-g", "daemon off;"))
+            for name, file in (("nginx", "nginx.conf"), ("nginx without log", "nginx-silent.conf"))
         ),
         Peer(
             "Caddy",

@@ -8,20 +8,26 @@ import platform
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import connections
 import failover
 import idle
 import load
+import plan
 import up
 from common import HEADER, ROOT, Row, print_rows, say
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
-PARTS = {
+PARTS: dict[str, Callable[[int], list[Row]]] = {
     "up": up.rows,
     "idle": idle.rows,
-    "load": load.rows,
+    "plan": plan.rows,
+    "load": lambda runs: load.rows(3 * runs),
     "connections": connections.rows,
     "failover": lambda runs: failover.rows(3 * runs),
 }

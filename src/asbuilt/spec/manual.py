@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import inspect
 import json
 import re
 import typing
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from asbuilt.spec import schema
 from asbuilt.spec.check import ALWAYS_SET, SET_BY
 from asbuilt.spec.codes import CODES
 from asbuilt.spec.explain import models_in
@@ -28,8 +32,21 @@ REFERENCE_FILE: Final = "docs/reference/spec.md"
 SCHEMA_FILE: Final = "schema/asbuilt.schema.json"
 
 
+def describe_models() -> None:
+    """Give the models' fields the docstrings below them. Reading them takes 40 ms: only the manual does."""
+    for node in ast.parse(inspect.getsource(schema)).body:
+        if not isinstance(node, ast.ClassDef) or not hasattr(getattr(schema, node.name), "model_fields"):
+            continue
+        model: type[BaseModel] = getattr(schema, node.name)
+        for field, below in pairwise(node.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                model.model_fields[field.target.id].description = ast.get_docstring(ast.Module([below], []))
+        model.model_rebuild(force=True)
+
+
 def render_json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the file as it is written: blocks may be partial, unknown keys are refused."""
+    describe_models()
     complete = Environment.model_json_schema()
     definitions: dict[str, Any] = {}
     for name, definition in complete["$defs"].items():
@@ -102,6 +119,7 @@ def _tidy(value: Any) -> Any:  # noqa: ANN401, PLR0911 - a JSON document, a flat
 
 def render_reference() -> str:
     """The manual of asbuilt.yaml as Markdown."""
+    describe_models()
     lines = [
         "# The spec: asbuilt.yaml",
         "",

@@ -72,12 +72,11 @@ VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 
 
 class Model(BaseModel):
-    """Base of all: frozen, unknown keys refused, attribute docstrings are the descriptions."""
+    """Base of all: frozen, unknown keys refused. Docstrings of attributes become descriptions in `manual`."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
         arbitrary_types_allowed=True,
         defer_build=True,  # each model is built when it is first used, most as a part of another
     )

@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture
 def update_golden() -> bool:
-    """UPDATE_GOLDEN=1 writes the recorded texts again; look at the difference before you keep it."""
-    return os.environ.get("UPDATE_GOLDEN") == "1"
+    """ASBUILT_GOLDEN=write (`make golden`) writes the recorded texts again."""
+    return os.environ.get("ASBUILT_GOLDEN") == "write"
