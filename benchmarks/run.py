@@ -46,12 +46,16 @@ def describe_machine() -> str:
     return f"{cores} cores ({model}), {memory:.0f} GiB, Linux {kernel}, Python {platform.python_version()}"
 
 
-def render_page(page: str, rows: list[Row], machine: str, day: str) -> str:
-    """The page with its measured part replaced."""
+def render_page(page: str, found: dict[str, list[Row]], machine: str, day: str) -> str:
+    """The page with the sections of the measured parts replaced; the others stay as they were measured."""
     before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    table = "\n".join([HEADER, *(row.render() for row in rows)])
-    return f"{before}{BEGIN}\nMeasured on {day}: {machine}.\n\n{table}\n{END}{after}"
+    old, _, after = rest.partition(END)
+    sections = {name: text for name, _, text in (part.partition("\n") for part in old.split("### ")[1:])}
+    for name, rows in found.items():
+        table = "\n".join([HEADER, *(row.render() for row in rows)])
+        sections[name] = f"\nMeasured on {day}: {machine}.\n\n{table}\n\n"
+    text = "".join(f"### {name}\n{sections[name]}" for name in PARTS if name in sections)
+    return f"{before}{BEGIN}\n\n{text}{END}{after}"
 
 
 def main() -> int:
@@ -61,19 +65,20 @@ def main() -> int:
     words.add_argument("--only", action="append", choices=list(PARTS))
     words.add_argument("--no-page", action="store_true", help="do not write docs/benchmarks.md")
     given = words.parse_args()
-    rows: list[Row] = []
+    found: dict[str, list[Row]] = {}
     broken = []
     for name in given.only or PARTS:
         say(f"== {name}")
         try:
-            rows += PARTS[name](given.runs)
+            found[name] = PARTS[name](given.runs)
         except (OSError, RuntimeError, ValueError) as error:
             broken.append(name)
             say(f"{name}: not measured: {error}")
+    rows = [row for part in found.values() for row in part]
     print_rows(rows)
-    if not given.no_page and not given.only and not broken:
+    if not given.no_page:
         day = datetime.now(UTC).strftime("%Y-%m-%d")
-        PAGE.write_text(render_page(PAGE.read_text(), rows, describe_machine(), day))
+        PAGE.write_text(render_page(PAGE.read_text(), found, describe_machine(), day))
     return 1 if broken or any(row.met is False for row in rows) else 0
 
 

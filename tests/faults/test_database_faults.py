@@ -217,3 +217,37 @@ def test_a_frozen_node_that_nobody_fenced_wakes_up_and_takes_no_write(ground: Gr
     assert oracle.writers.gap(oracle.moment) < LEASE
     with ground.connect(ground.leader()) as connection:
         assert connection.execute("SELECT count(*) FROM ledger WHERE kind = 'woken'").fetchone() == (0,)
+
+
+def test_b3_without_the_store_the_policy_stop_ends_writing(ground: Ground) -> None:
+    spec = ground.live.project / "asbuilt.yaml"
+    before = spec.read_text()
+    spec.write_text(f"{before}    database: {{without_consensus: stop}}\n")
+    try:
+        ground.live.up()
+        with DatabaseOracle(ground, "B3 store down, policy stop") as oracle:
+            client = ground.client()
+            epoch = client.raw_status()["epoch"]
+            pid = ground.live.nodes()["consensus-1"]["pid"]
+            oracle.fault()
+            client.hold("consensus-1", epoch)
+            try:
+                require(lambda: gone(pid), "the store did not end")
+                until(
+                    lambda: all(
+                        not times or times[-1][0] < time.monotonic() - 3
+                        for times in oracle.sampler.writable.values()
+                    ),
+                    what="every node to refuse writes",
+                    within=LEASE,
+                )
+                read = len(oracle.reader.good)
+                until(lambda: len(oracle.reader.good) > read + 20, what="reads to go on", within=GAP)
+                assert not oracle.writers.since(time.monotonic() - 2)
+            finally:
+                client.release("consensus-1", epoch)
+            oracle.settle()
+        judged(oracle, moved=None, within=LEASE + GAP)
+    finally:
+        spec.write_text(before)
+        ground.live.up()

@@ -69,15 +69,17 @@ def test_a_writer_counts_the_gap_between_acknowledged_writes(tool: Tool) -> None
     assert writer.since(10.0) == 2
 
 
-def test_the_page_keeps_its_words_and_gets_the_table(tool: Tool) -> None:
+def test_a_measured_part_replaces_its_own_section_of_the_page_alone(tool: Tool) -> None:
     run, row = tool("run"), tool("common").Row("x", "s", (1.0, 2.0, 9.0), "y", "below 3", met=False)
-    page = f"# before\n{run.BEGIN}\nold\n{run.END}\nafter\n"
-    text = run.render_page(page, [row], "a machine", "2026-11-22")
-    assert "old" not in text
+    page = f"# before\n{run.BEGIN}\n### load\n\nold load\n\n### up\n\nold up\n{run.END}\nafter\n"
+    text = run.render_page(page, {"up": [row]}, "a machine", "2026-11-22")
+    assert "old up" not in text
+    assert "old load" in text
+    assert text.index("### up") < text.index("### load")
     assert text.startswith("# before\n")
     assert text.endswith("after\n")
     assert "| x | s | 1.00 | 2.00 | 9.00 | 3 | y | below 3 | **no** |" in text
-    assert run.render_page(text, [row], "a machine", "2026-11-22") == text
+    assert run.render_page(text, {"up": [row]}, "a machine", "2026-11-22") == text
 
 
 def test_the_measured_machine_is_described_without_a_path(tool: Tool) -> None:
