@@ -14,12 +14,19 @@ from asbuilt.graph.wiring import wire
 from asbuilt.values.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from asbuilt.spec.schema import Environment, Spec
     from asbuilt.values.units import Size
 
 
-def build(spec: Spec, environment: str) -> Architecture:
+def build(spec: Spec, environment: str, servers: Iterable[int] | None = None) -> Architecture:
     """The architecture of one environment of `spec`.
+
+    Args:
+        spec: what the owner wrote.
+        environment: which one.
+        servers: numbers of the app servers that there are; by default as many as the spec starts with.
 
     Raises:
         UsageError: `GRAPH-001` when the spec has no such environment.
@@ -30,7 +37,7 @@ def build(spec: Spec, environment: str) -> Architecture:
         close = get_close_matches(environment, names, 1)
         hint = f"did you mean {close[0]}?" if close else f"the environments are: {', '.join(names) or 'none'}"
         raise UsageError("GRAPH-001", f"there is no environment {environment!r}", hint=hint)
-    nodes = (*_entrance(found), *_apps(found), *_data(found), *_storage(found))
+    nodes = (*_entrance(found), *_apps(found, servers), *_data(found), *_storage(found))
     return Architecture(spec.name, environment, found, nodes, wire(found, nodes))
 
 
@@ -48,22 +55,22 @@ def _entrance(environment: Environment) -> list[Node]:
     return [*nodes, Node("lb-1", Kind.LOAD_BALANCER, Zone.PUBLIC, 1, "Load Balancer")]
 
 
-def _apps(environment: Environment) -> list[Node]:
-    """The app servers to start with: the least number of the range."""
+def _apps(environment: Environment, servers: Iterable[int] | None) -> list[Node]:
+    """The app servers; to start with, the least number of the range."""
     app = environment.app
     limits = Resources(app.cpu, app.memory, app.disk)
-    count = app.instances.minimum
+    numbers = sorted(range(1, app.instances.minimum + 1) if servers is None else servers)
     return [
         Node(
             f"app-{n}",
             Kind.APP,
             Zone.PRIVATE,
             n,
-            "App Server" if count == 1 else f"App Server {n}",
+            "App Server" if numbers == [1] else f"App Server {n}",
             None,
             limits,
         )
-        for n in range(1, count + 1)
+        for n in numbers
     ]
 
 

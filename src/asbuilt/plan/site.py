@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asbuilt.plan.fleet import Fleet
+from asbuilt.spec.schema import App
 from asbuilt.values.secret import Secret
 
 
@@ -43,6 +45,8 @@ class Release:
         folder: absolute path of the unpacked build, read-only while it runs.
         path: directories put before PATH (the virtual environment's bin, node_modules/.bin).
         env: variables the build needs at run time (VIRTUAL_ENV, PYTHONDONTWRITEBYTECODE, NODE_ENV).
+        app: the configuration it was made with; None for that of the spec.
+        secrets: its secrets, resolved; None for those of the spec.
     """
 
     id: str
@@ -50,6 +54,8 @@ class Release:
     folder: str
     path: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    app: App | None = None
+    secrets: Mapping[str, Secret] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +82,13 @@ class Site:
         entry: the public way in.
         tools: programs by engine name.
         secret: makes (first time) or returns a generated secret by name, like `database.app`.
-        release: what the app nodes run; None while there is none.
+        release: the newest one: it is migrated, and app nodes that are not in `releases` run it; None while
+            there is none.
+        releases: the release of each app node, while not all run the newest.
         app_secrets: resolved `secrets:` of the spec.
         cpus: cores of this machine.
         memory: bytes of memory of this machine.
+        fleet: which part of the traffic goes where; None: every app node takes its part.
     """
 
     root: Path
@@ -93,6 +102,8 @@ class Site:
     app_secrets: Mapping[str, Secret]
     cpus: int
     memory: int
+    releases: Mapping[str, Release] = field(default_factory=dict)
+    fleet: Fleet | None = None
 
     def node_dir(self, node: str) -> Path:
         """The folder of one node: `data/`, `conf/`, `tmp/`, `home/` live below it."""

@@ -52,7 +52,7 @@ def build_variables(
 
     `writable` is the folder with the instance's own `home` and `tmp`.
     """
-    spec = architecture.spec.app
+    spec = release.app or architecture.spec.app
     plain, secret = _services(architecture, site)
     own = {
         **dict(release.env),
@@ -71,7 +71,7 @@ def build_variables(
         **plain,
         **secret,
         **spec.env,
-        **site.app_secrets,
+        **(site.app_secrets if release.secrets is None else release.secrets),
         **own,
     }
     return Variables(

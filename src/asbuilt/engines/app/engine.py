@@ -57,7 +57,10 @@ class AppEngine:
             setups = (build_migration(architecture, site, release, runner, needs),)
             needs = (*needs, MIGRATE)
         return Realization(
-            tuple(build_instance(architecture, site, release, node, needs) for node in nodes),
+            tuple(
+                build_instance(architecture, site, site.releases.get(node.id, release), node, needs)
+                for node in nodes
+            ),
             setups,
             find_clamps(architecture, site),
         )
@@ -110,7 +113,7 @@ def check_program(architecture: Architecture, site: Site, release: Release) -> N
 
 def app_dir(architecture: Architecture, site: Site, release: Release) -> str:
     """Working directory of the app: its folder in the release, or in the working tree with `reload`."""
-    app = architecture.spec.app
+    app = release.app or architecture.spec.app
     return str(site.project / app.directory) if app.reload else release.folder
 
 
@@ -118,7 +121,7 @@ def build_instance(
     architecture: Architecture, site: Site, release: Release, node: Node, needs: tuple[str, ...]
 ) -> Workload:
     """One app server."""
-    app = architecture.spec.app
+    app = release.app or architecture.spec.app
     host, port = site.addresses[node.id], site.ports[node.id]
     folder = site.node_dir(node.id)
     cwd = app_dir(architecture, site, release)

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from asbuilt.engines.haproxy.config import APP, HOLD
+from asbuilt.engines.haproxy.apps import APP, CANDIDATE, HOLD, SHARE
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 10.0
 _EVERY = 0.05
+_APPS = frozenset({APP, CANDIDATE, HOLD})
+"""The backends that app servers are in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,11 @@ def ask_servers(admin: Path) -> tuple[Server, ...]:
 
 
 def set_state(admin: Path, node: str, state: str) -> None:
-    """Set an app server to `drain`, `maint` or `ready`, in both backends that know it."""
-    for backend in (APP, HOLD):
-        said = ask(admin, f"set server {backend}/{node} state {state}")
+    """Set an app server to `drain`, `maint` or `ready`, in every backend that knows it."""
+    for one in ask_servers(admin):
+        if one.name != node or one.backend not in _APPS:
+            continue
+        said = ask(admin, f"set server {one.backend}/{node} state {state}")
         if said:
             raise AsbuiltError("LB-003", f"the load balancer refused {state} for {node}: {said}", where=node)
 
@@ -123,7 +127,14 @@ def ready(admin: Path, node: str) -> None:
 
 def count_sessions(admin: Path, node: str) -> int:
     """Requests under way at an app server."""
-    return sum(s.sessions for s in ask_servers(admin) if s.name == node and s.backend in {APP, HOLD})
+    return sum(s.sessions for s in ask_servers(admin) if s.name == node and s.backend in _APPS)
+
+
+def set_share(admin: Path, share: int) -> None:
+    """Send so many ten-thousandths of the traffic to the candidate, from now on."""
+    said = ask(admin, f"experimental-mode on; set var {SHARE} int({share})")
+    if said:
+        raise AsbuiltError("LB-006", f"the load balancer refused a share of {share}: {said}")
 
 
 def wait_idle(admin: Path, node: str, *, within: float) -> bool:
@@ -142,7 +153,7 @@ def wait_up(admin: Path, node: str, *, within: float) -> bool:
     while not any(
         s.status.startswith("UP") and s.check.startswith("L7OK")
         for s in ask_servers(admin)
-        if s.name == node and s.backend == APP
+        if s.name == node and s.backend in {APP, CANDIDATE}
     ):
         if time.monotonic() > deadline:
             return False

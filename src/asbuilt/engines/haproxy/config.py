@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asbuilt.engines.haproxy.apps import APP, HOLD, render_apps, render_choice, render_share
 from asbuilt.engines.haproxy.routes import count_connections, render_routes
-from asbuilt.engines.haproxy.words import milliseconds, quote, quote_format
+from asbuilt.engines.haproxy.words import quote
 from asbuilt.graph.model import Kind
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from asbuilt.graph.model import Architecture, Node
     from asbuilt.plan.site import Site
 
-APP = "app"
-"""Backend of the app servers."""
-HOLD = "hold"
-"""The same servers without checks, for when every check fails."""
 CERTIFICATE = "public"
 CONFIG = "conf/haproxy.cfg"
 MASTER_SOCKET = "run/master.sock"
@@ -90,10 +87,11 @@ def render_config(
     connections = clamp_connections(settings.connections if settings is not None else 100, open_files)
     lines = [
         *_render_global(connections, count_connections(architecture)),
+        *render_share(site.fleet),
         *_render_defaults(),
         *_render_own(site, balancer),
         *_render_entry(architecture, site, balancer, connections),
-        *_render_apps(architecture, site, drained, disabled),
+        *render_apps(architecture, site, drained, disabled),
         *render_routes(architecture, site, balancer),
     ]
     return "\n".join(lines) + "\n"
@@ -220,6 +218,7 @@ def _render_entry(architecture: Architecture, site: Site, balancer: Node, connec
             ),
         ]
     lines += [
+        *render_choice(site.fleet),
         "    # every check failed: one shared cause is likelier than so many causes at once",
         f"    use_backend {HOLD} if {{ nbsrv({APP}) eq 0 }}",
         f"    default_backend {APP}",
@@ -244,61 +243,3 @@ def _render_redirect(site: Site, balancer: Node) -> list[str]:
         "    http-request deny deny_status 400 unless { req.hdr(host) -m found }",
         f"    http-request redirect code 308 location https://%[req.hdr(host),host_only]{port}%[pathq]",
     ]
-
-
-def _render_apps(
-    architecture: Architecture, site: Site, drained: AbstractSet[str], disabled: AbstractSet[str]
-) -> list[str]:
-    settings = architecture.spec.load_balancer
-    if settings is None:
-        return []
-    check = settings.health_check
-    path = check.path or architecture.spec.app.health
-    host = next((name for name in settings.domains if not name.startswith("*")), "localhost")
-    fast = milliseconds(min(check.fast_interval, check.interval))
-    servers = [
-        (node.id, f"{site.addresses[node.id]}:{site.ports[node.id]}{_state(node.id, drained, disabled)}")
-        for node in architecture.of(Kind.APP)
-    ]
-    return [
-        "",
-        f"backend {APP}",
-        "    # a server that hangs collects connections and so gets no more of them",
-        "    balance leastconn",
-        "    # two failed requests take a server out at once: so a request survives any number of dead ones",
-        f"    retries {max(3, 2 * len(servers))}",
-        "    option redispatch 1",
-        "    retry-on conn-failure empty-response response-timeout",
-        "    # a GET without an answer is tried elsewhere after this time; an event stream may be silent",
-        "    http-request set-timeout server 30s if METH_GET !{ req.hdr(accept) -m sub text/event-stream }",
-        "    http-request set-timeout server 1h if { req.hdr(accept) -m sub text/event-stream }",
-        "    option httpchk",
-        (
-            f"    http-check send meth GET uri {quote(path)} ver HTTP/1.1 hdr Host {quote_format(host)} "
-            "hdr User-Agent asbuilt"
-        ),
-        "    http-check expect status 200-399",
-        f"    timeout check {milliseconds(check.timeout)}",
-        "    # one failed request is reason to ask at once, one bad answer then to take the server out",
-        (
-            f"    default-server check inter {milliseconds(check.interval)} fastinter {fast} "
-            f"downinter {fast} fall 2 rise 1 observe layer7 error-limit 1 on-error sudden-death "
-            "pool-purge-delay 2s"
-        ),
-        *(f"    server {name} {rest}" for name, rest in servers),
-        "",
-        f"backend {HOLD}",
-        "    # a server that is being restarted is tried each second, every third time another. Where the",
-        "    # choice is not by hash, every try goes to another, and all are used up within a millisecond.",
-        "    balance hash rand(1000)",
-        "    retries 15",
-        "    option redispatch 3",
-        "    retry-on conn-failure empty-response",
-        *(f"    server {name} {rest}" for name, rest in servers),
-    ]
-
-
-def _state(node: str, drained: AbstractSet[str], disabled: AbstractSet[str]) -> str:
-    if node in disabled:
-        return " disabled"
-    return " weight 0" if node in drained else ""

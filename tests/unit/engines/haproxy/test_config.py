@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from asbuilt.engines.haproxy.words import milliseconds, quote
 from asbuilt.exec.identity import find_identity
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build
-from asbuilt.plan.site import Entry
+from asbuilt.plan.fleet import Fleet
+from asbuilt.plan.site import Entry, Site, Tools
 from asbuilt.plan.workload import to_json
 from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.secret import Secret
@@ -35,18 +37,25 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "production",
         {"app": {"health": "/he'$(x)&;a=%25'"}},
     ),
+    "canary": ("production", {}),
 }
+FLEETS = {"canary": Fleet({1: "r1", 2: "r1", 3: "r1", 4: "r2"}, "r1", "r2", 1000, sticky=True)}
 
 
 def architecture_of(case: str) -> Architecture:
     kind, over = CASES[case]
-    return build(spec_of(**{kind: over}), kind)
+    fleet = FLEETS.get(case)
+    return build(spec_of(**{kind: over}), kind, fleet.servers if fleet else None)
+
+
+def place_of(case: str, root: Path, tools: dict[str, Tools]) -> Site:
+    return replace(site_of(architecture_of(case), root, tools), fleet=FLEETS.get(case))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_configuration_is_as_recorded(case: str, update_golden: bool) -> None:
     architecture = architecture_of(case)
-    config = render_config(architecture, site_of(architecture, Path("/env"), {}))
+    config = render_config(architecture, place_of(case, Path("/env"), {}))
     golden = GOLDEN / f"{case}.cfg"
     if update_golden:
         golden.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +68,7 @@ def test_haproxy_accepts_it_without_a_warning(case: str, tmp_path: Path) -> None
     architecture = architecture_of(case)
     runner = Runner(find_identity())
     tools = {"haproxy": HaproxyEngine().find(architecture, runner)}
-    realization = HaproxyEngine().realize(architecture, site_of(architecture, tmp_path, tools), runner)
+    realization = HaproxyEngine().realize(architecture, place_of(case, tmp_path, tools), runner)
     workload = realization.workloads[0]
     for directory in workload.directories:
         Path(directory).mkdir(parents=True, exist_ok=True)
