@@ -151,6 +151,25 @@ def describe(artifact: str, attempt: Path, app: App, node: Node | None, size: in
     return Artifact(artifact, str(attempt / "app"), tuple(path), tuple(sorted(env.items())), size)
 
 
+def find_finished(artifact: str, app: App, releases_dir: Path, runner: Runner) -> Artifact:
+    """A build that was made before, whatever the folder is like now.
+
+    Raises AsbuiltError RELEASE-003 when it is gone.
+    """
+    attempt = read_mark(releases_dir / artifact)
+    if attempt is None:
+        raise AsbuiltError(
+            "RELEASE-003",
+            f"the build {artifact} is not there any more",
+            where=str(releases_dir / artifact),
+            hint="`asbuilt releases` lists what can be gone back to",
+        )
+    node = None
+    if app.build == "npm" or app.node:
+        node = find_node(runner, app.node, least=read_least_node(attempt / "app"))
+    return describe(artifact, attempt, app, node, 0)
+
+
 def _build(
     attempt: Path,
     source: Source,

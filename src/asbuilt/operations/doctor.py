@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asbuilt.exec.identity import find_identity
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build
-from asbuilt.operations.prepare import engines_for
+from asbuilt.operations.gather import engines_for
 from asbuilt.spec.load import load
 from asbuilt.spec.presets import PRESETS
 from asbuilt.spec.schema import Environment, Spec

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +16,34 @@ from typing import TYPE_CHECKING, Final
 
 from asbuilt.engines.app.config import BUILD
 from asbuilt.engines.app.engine import check_program
-from asbuilt.engines.registry import ENGINES
-from asbuilt.exec.identity import find_identity
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build
 from asbuilt.graph.model import Architecture
 from asbuilt.operations.build import Artifact, Build, find_build
-from asbuilt.operations.progress import Event
+from asbuilt.operations.gather import Gathered, gather
+from asbuilt.operations.progress import Event, Tell
 from asbuilt.operations.releases import choose_release, foresee_release
-from asbuilt.operations.secrets import resolve_secrets
+from asbuilt.plan.fleet import Fleet, from_json
+from asbuilt.plan.fleet import settle as settle_fleet
 from asbuilt.plan.planner import Desired
-from asbuilt.plan.site import Release, Site, Tools
+from asbuilt.plan.site import Release, Site
 from asbuilt.plan.workload import Setup
 from asbuilt.record.journal import Journal
-from asbuilt.record.vault import Vault
-from asbuilt.spec.load import Loaded, load
+from asbuilt.spec.load import Loaded
 from asbuilt.targets.local.place import Place, settle
 from asbuilt.values.errors import AsbuiltError, RefusedError
 from asbuilt.values.stage import Stage
 
 if TYPE_CHECKING:
-    from asbuilt.engines.contract import Engine
-    from asbuilt.operations.progress import Tell
-    from asbuilt.spec.schema import App
+    from asbuilt.spec.schema import App, Environment
 
 JOURNAL: Final = "journal.sqlite"
+FLEET: Final = "fleet"
+"""Fact of the journal: the app servers that are wanted."""
+ROLLOUT: Final = "rollout"
+"""Fact of the journal: the release that is on its way."""
+SCALE: Final = "scale.app"
+"""Fact of the journal: how many app servers the owner wants, in place of the least number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Prepared:
         notes: facts the owner should know (clamps, what is not supported yet).
         setups_done: what the journal remembers as done.
         release: id of the release that should take traffic.
+        fleet: the app servers.
     """
 
     stage: Stage
@@ -70,76 +74,106 @@ class Prepared:
     notes: tuple[str, ...]
     setups_done: Mapping[str, str]
     release: str
-
-
-def engines_for(architecture: Architecture) -> tuple[Engine, ...]:
-    """The engines that realize the architecture's supported nodes, in the order of the registry."""
-    kinds = {node.kind for node in architecture.nodes if node.supported}
-    return tuple(engine for engine in ENGINES if engine.kinds & kinds)
-
-
-def find_all_tools(
-    architecture: Architecture, engines: tuple[Engine, ...], runner: Runner
-) -> Mapping[str, Tools]:
-    """The programs of all engines, looked for side by side. The first that is missing is raised."""
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda engine: engine.find(architecture, runner), engines)
-        return {tools.engine: tools for tools in found}
+    fleet: Fleet
 
 
 def prepare(stage: Stage, *, touch: bool, tell: Tell, journal: Journal | None = None) -> Prepared:
-    """Work everything out. `touch`: the place is settled, secrets are kept, a release gets its number."""
-    loaded = load(stage.file)
-    architecture = build(loaded.spec, stage.environment)
-    environment = loaded.spec.environments[stage.environment]
-    runner = Runner(find_identity())
-    engines = engines_for(architecture)
-    with ThreadPoolExecutor() as pool:
-        tools_found = pool.submit(find_all_tools, architecture, engines, runner)
-        app_secrets = resolve_secrets(
-            environment.app.secrets,
-            stage.project,
-            os.environ,
-            lambda text: tell(Event("note", "", text)),
+    """Work all out for `up`. `touch`: the place is settled, secrets are kept, a release gets its number."""
+    gathered = gather(stage, touch=touch, tell=tell)
+    made, release = find_release(gathered, journal)
+    facts = read_facts(stage, journal)
+    count = count_servers(gathered.environment, facts)
+    fleet = settle_fleet(from_json(facts.get(FLEET)), count, release.id)
+    return arrange(gathered, fleet, Offer(release, made, {release.id: release}), journal)
+
+
+def refuse_half_way(stage: Stage, journal: Journal | None) -> None:
+    """Raise RefusedError RELEASE-002 while a release is on its way."""
+    if ROLLOUT in read_facts(stage, journal):
+        raise RefusedError(
+            "RELEASE-002",
+            "a release is on its way and not finished",
+            hint=f"asbuilt deploy {stage.environment} goes on with it, with --abort it goes back",
         )
-        made = find_build(stage.project, environment.app, stage.root / "releases", runner)
-        tools = tools_found.result()
-    place = settle(stage.root, stage.home, architecture, touch=touch)
-    vault = Vault(stage.root / "secrets.json", keep=touch)
+
+
+def count_servers(environment: Environment, facts: Mapping[str, str]) -> int:
+    """App servers wanted: what `scale` said, within the range of the spec; else the least."""
+    wanted = facts.get(SCALE, "")
+    least, most = environment.app.instances.minimum, environment.app.instances.maximum
+    return min(max(int(wanted), least), most) if wanted.isdecimal() else least
+
+
+def find_release(gathered: Gathered, journal: Journal | None) -> tuple[Build, Release]:
+    """The release of the folder as it is now: its build, made or to be made, and its number."""
+    stage, app = gathered.stage, gathered.environment.app
+    made = find_build(stage.project, app, stage.root / "releases", gathered.runner)
     artifact = made.artifact
-    release = Release(
-        _release_id(stage, journal, artifact, environment.app),
-        artifact.id,
-        artifact.folder,
-        artifact.path,
-        artifact.env,
+    return made, Release(
+        _release_id(stage, journal, artifact, app), artifact.id, artifact.folder, artifact.path, artifact.env
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The releases that app servers may run.
+
+    Args:
+        newest: the one that is built and migrated.
+        made: its build, made or to be made; None where it was made long ago.
+        by_id: all of them.
+    """
+
+    newest: Release
+    made: Build | None
+    by_id: Mapping[str, Release]
+
+
+def arrange(gathered: Gathered, fleet: Fleet, offer: Offer, journal: Journal | None) -> Prepared:
+    """What should run with this fleet, whose releases are all on offer."""
+    stage, newest = gathered.stage, offer.newest
+    architecture = build(gathered.loaded.spec, stage.environment, fleet.servers)
+    place = settle(stage.root, stage.home, architecture, touch=gathered.touch)
     site = Site(
         root=stage.root,
         project=stage.project,
         addresses=place.addresses,
         ports=place.ports,
         entry=place.entry,
-        tools=tools,
-        secret=vault.secret,
-        release=release,
-        app_secrets=app_secrets,
+        tools=gathered.tools,
+        secret=gathered.vault.secret,
+        release=newest,
+        app_secrets=gathered.secrets,
         cpus=os.cpu_count() or 1,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        releases={f"app-{number}": offer.by_id[one] for number, one in fleet.servers.items()},
+        fleet=fleet,
     )
-    wanted = [engine.realize(architecture, site, runner) for engine in engines]
+    wanted = [engine.realize(architecture, site, gathered.runner) for engine in gathered.engines]
     setups = {setup.id: setup for one in wanted for setup in one.setups}
-    setups[BUILD] = _build_setup(made, architecture, site, release, tell)
+    setups[BUILD] = _build_setup(offer.made, architecture, site, newest, gathered.tell)
     workloads = {workload.id: workload for one in wanted for workload in one.workloads}
-    desired = Desired(workloads, setups, release.id, _find_satisfied(setups))
+    desired = Desired(workloads, setups, newest.id, _find_satisfied(setups))
     notes = (
-        *_own_warnings(loaded, stage.environment),
+        *_own_warnings(gathered.loaded, stage.environment),
         *place.notes,
         *_unsupported(architecture),
         *(n for one in wanted for n in one.notes),
     )
     done = _setups_done(stage, journal)
-    return Prepared(stage, loaded, architecture, place, site, desired, runner, notes, done, release.id)
+    return Prepared(
+        stage,
+        gathered.loaded,
+        architecture,
+        place,
+        site,
+        desired,
+        gathered.runner,
+        notes,
+        done,
+        newest.id,
+        fleet,
+    )
 
 
 def _own_warnings(loaded: Loaded, environment: str) -> list[str]:
@@ -155,35 +189,51 @@ def _release_id(stage: Stage, journal: Journal | None, artifact: Artifact, app: 
     return foresee_release(stage, artifact.id, app)
 
 
-def _build_setup(made: Build, architecture: Architecture, site: Site, release: Release, tell: Tell) -> Setup:
-    if made.finished:
+def _build_setup(
+    made: Build | None, architecture: Architecture, site: Site, release: Release, tell: Tell
+) -> Setup:
+    finished = made is None or made.finished
+    if finished:
         check_program(architecture, site, release)
 
     def run() -> None:
         began = time.monotonic()
-        made.make(lambda text: tell(Event("waiting", BUILD, text, time.monotonic() - began)))
+        if made is not None:
+            made.make(lambda text: tell(Event("waiting", BUILD, text, time.monotonic() - began)))
         check_program(architecture, site, release)
 
     return Setup(
         id=BUILD,
         title=f"build the app ({architecture.spec.app.build})",
         needs=(),
-        key=made.artifact.id,
-        satisfied=lambda: made.finished,
+        key=release.artifact,
+        satisfied=lambda: finished,
         run=run,
         remembered=False,
     )
 
 
 def _setups_done(stage: Stage, journal: Journal | None) -> Mapping[str, str]:
+    return _from_journal(stage, journal, Journal.setups)
+
+
+def read_facts(stage: Stage, journal: Journal | None) -> Mapping[str, str]:
+    """The facts on record."""
+    return _from_journal(stage, journal, Journal.facts)
+
+
+def _from_journal(
+    stage: Stage, journal: Journal | None, read: Callable[[Journal], Mapping[str, str]]
+) -> Mapping[str, str]:
+    """Something of the journal, the open one or that on disk; nothing where there is none."""
     if journal is not None:
-        return journal.setups()
+        return read(journal)
     path = stage.root / JOURNAL
     if not path.exists():
         return {}
     opened = Journal.open(path, clock=time.time)
     try:
-        return opened.setups()
+        return read(opened)
     finally:
         opened.close()
 

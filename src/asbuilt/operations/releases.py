@@ -25,12 +25,22 @@ if TYPE_CHECKING:
     from asbuilt.values.stage import Stage
 
 _CONFIGURATION = ("command", "directory", "migrate", "health", "env", "secrets", "reload")
+_BUILT_WITH = ("build", "python", "node")
+
+
+def _choose(app: App, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in app.model_dump(mode="json").items() if name in names}
 
 
 def digest_configuration(app: App) -> str:
     """Digest of what, beside the build, makes a release: how it is started, and with which settings."""
-    chosen = {name: value for name, value in app.model_dump(mode="json").items() if name in _CONFIGURATION}
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(_choose(app, _CONFIGURATION), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def restore_app(record: ReleaseRecord, now: App) -> App:
+    """The app as the release was made: its own configuration, and the sizes and times of now."""
+    kept = record.detail.get("app")
+    return type(now).model_validate({**now.model_dump(mode="json"), **kept}) if kept else now
 
 
 def choose_release(stage: Stage, journal: Journal, artifact: str, app: App) -> ReleaseRecord:
@@ -48,6 +58,7 @@ def choose_release(stage: Stage, journal: Journal, artifact: str, app: App) -> R
         created_by=f"{_user()}@{socket.gethostname()}",
         config_digest=digest,
         git_commit=find_commit(stage.project),
+        detail={"app": _choose(app, (*_CONFIGURATION, *_BUILT_WITH))},
     )
     folder.mkdir(exist_ok=True)
     copy = {
@@ -57,6 +68,7 @@ def choose_release(stage: Stage, journal: Journal, artifact: str, app: App) -> R
         "created_by": made.created_by,
         "config_digest": made.config_digest,
         "git_commit": made.git_commit,
+        "detail": made.detail,
     }
     write_atomically(folder / f"{made.id}.json", json.dumps(copy, indent=1), durable=True)
     return made
@@ -83,6 +95,7 @@ def _restore(releases: Releases, folder: Path) -> None:
                 created_by=str(copy["created_by"]),
                 config_digest=str(copy["config_digest"]),
                 git_commit=str(copy["git_commit"]),
+                detail=copy.get("detail", {}),
                 at_least=_number(copy),
             )
 

@@ -16,11 +16,12 @@ from asbuilt.observe.snapshot import Snapshot
 from asbuilt.operations.acts import Acts
 from asbuilt.operations.entry import reachable, verify_entry
 from asbuilt.operations.execute import run_plan
-from asbuilt.operations.prepare import Prepared, make_root, prepare
+from asbuilt.operations.prepare import FLEET, Prepared, make_root, prepare, refuse_half_way
 from asbuilt.operations.progress import Event, Tell
 from asbuilt.operations.prune import prune_builds
 from asbuilt.operations.session import Session, open_session
 from asbuilt.operations.status import SUMMARY
+from asbuilt.plan.fleet import to_json
 from asbuilt.plan.planner import plan
 from asbuilt.plan.render import render_json
 from asbuilt.record.releases import Releases
@@ -51,6 +52,7 @@ class Outcome:
 
 def plan_up(stage: Stage, tell: Tell) -> tuple[Plan, tuple[str, ...]]:
     """What `up` would do now; nothing is written or started."""
+    refuse_half_way(stage, None)
     prepared = prepare(stage, touch=False, tell=tell)
     return plan(prepared.desired, _look(stage, prepared)), prepared.notes
 
@@ -66,8 +68,10 @@ def realize(stage: Stage, tell: Tell, confirm: Callable[[Plan], None]) -> Outcom
     began = time.monotonic()
     make_root(stage)
     with open_session(stage, "up", tell) as session:
+        refuse_half_way(stage, session.journal)
         prepared, client = _take_place(stage, session, tell)
         session.lift_epoch(client)
+        session.journal.remember_facts({FLEET: to_json(prepared.fleet)})
         steps = plan(prepared.desired, replace(client.snapshot(), setups=prepared.setups_done))
         if steps.destructive:
             confirm(steps)

@@ -1,0 +1,92 @@
+"""What an operation finds out once: the spec, the programs, the secrets. App servers may change after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from asbuilt.engines.contract import Engine
+from asbuilt.engines.registry import ENGINES
+from asbuilt.exec.identity import find_identity
+from asbuilt.exec.runner import Runner
+from asbuilt.graph.build import build
+from asbuilt.operations.progress import Event, Tell
+from asbuilt.operations.secrets import resolve_secrets
+from asbuilt.plan.site import Tools
+from asbuilt.record.vault import Vault
+from asbuilt.spec.load import Loaded, load
+from asbuilt.values.secret import Secret
+from asbuilt.values.stage import Stage
+
+if TYPE_CHECKING:
+    from asbuilt.graph.model import Architecture
+    from asbuilt.spec.schema import App, Environment
+
+
+def engines_for(architecture: Architecture) -> tuple[Engine, ...]:
+    """The engines that realize the architecture's supported nodes, in the order of the registry."""
+    kinds = {node.kind for node in architecture.nodes if node.supported}
+    return tuple(engine for engine in ENGINES if engine.kinds & kinds)
+
+
+def find_all_tools(
+    architecture: Architecture, engines: tuple[Engine, ...], runner: Runner
+) -> Mapping[str, Tools]:
+    """The programs of all engines, looked for side by side. The first that is missing is raised."""
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda engine: engine.find(architecture, runner), engines)
+        return {tools.engine: tools for tools in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What does not depend on which app servers there are: the same for every move of an operation.
+
+    Args:
+        stage: the environment.
+        loaded: the spec.
+        runner: runs commands.
+        engines: those that realize the environment.
+        tools: their programs.
+        secrets: the app's own, resolved.
+        vault: the generated ones.
+        touch: whether things may be written.
+        tell: hears what is waited for.
+    """
+
+    stage: Stage
+    loaded: Loaded
+    runner: Runner
+    engines: tuple[Engine, ...]
+    tools: Mapping[str, Tools]
+    secrets: Mapping[str, Secret]
+    vault: Vault
+    touch: bool
+    tell: Tell
+
+    @property
+    def environment(self) -> Environment:
+        """The spec of the environment."""
+        return self.loaded.spec.environments[self.stage.environment]
+
+
+def gather(stage: Stage, *, touch: bool, tell: Tell) -> Gathered:
+    """Read the spec, find the programs, resolve the secrets."""
+    loaded = load(stage.file)
+    architecture = build(loaded.spec, stage.environment)
+    runner = Runner(find_identity())
+    engines = engines_for(architecture)
+    with ThreadPoolExecutor() as pool:
+        tools = pool.submit(find_all_tools, architecture, engines, runner)
+        app = loaded.spec.environments[stage.environment].app
+        secrets = resolve_app_secrets(stage, app, tell)
+        vault = Vault(stage.root / "secrets.json", keep=touch)
+        return Gathered(stage, loaded, runner, engines, tools.result(), secrets, vault, touch, tell)
+
+
+def resolve_app_secrets(stage: Stage, app: App, tell: Tell) -> Mapping[str, Secret]:
+    """The secrets of one configuration of the app, by name of their variable."""
+    return resolve_secrets(app.secrets, stage.project, os.environ, lambda text: tell(Event("note", "", text)))
