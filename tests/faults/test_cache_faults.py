@@ -52,7 +52,8 @@ def kill(oracle: CacheOracle, number: signal.Signals = signal.SIGKILL) -> int:
 def judged(oracle: CacheOracle, *, bound: float = 1.0) -> None:
     oracle.judge(bound=bound)
     assert oracle.writers.gap(oracle.moment) < GAP
-    assert oracle.ground.live.primary("cache") != oracle.primary
+    # the agent asks each node for its role every 2 s
+    until(lambda: oracle.ground.live.primary("cache") != oracle.primary, what="status to show it")
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3])

@@ -5,6 +5,7 @@ Invariant: every act is idempotent. A step may have run already, in full or in p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from asbuilt.engines.app.advice import render_advice
 from asbuilt.engines.app.engine import find_host_name
 from asbuilt.engines.haproxy import admin as balancer
-from asbuilt.engines.haproxy.config import ADMIN_SOCKET
+from asbuilt.engines.haproxy.config import ADMIN_SOCKET, MASTER_SOCKET
 from asbuilt.engines.postgresql.admin import open_admin
 from asbuilt.engines.redis import admin as cache
 from asbuilt.graph.model import Kind, Role
@@ -56,6 +57,10 @@ class Acts:
     def _balancer_socket(self) -> Path:
         return self.prepared.site.node_dir("lb-1") / ADMIN_SOCKET
 
+    @property
+    def _master_socket(self) -> Path:
+        return self.prepared.site.node_dir("lb-1") / MASTER_SOCKET
+
     def _workload(self, step: Step) -> Workload:
         return self.prepared.desired.workloads[step.subject]
 
@@ -90,8 +95,22 @@ class Acts:
     def reload(self, step: Step, waiting: Waiting) -> None:
         """Hand a workload its new files while it serves."""
         workload = self._workload(step)
+        if step.node_kind == Kind.LOAD_BALANCER:
+            self._drain_leavers(waiting)
         waiting("the new configuration to be taken")
         self.client.reload(workload, self.epoch)
+
+    def _drain_leavers(self, waiting: Waiting) -> None:
+        """App servers that the balancer is about to forget finish what is under way first."""
+        wanted = {node.id for node in self.prepared.architecture.of(Kind.APP)}
+        leavers = sorted(balancer.app_servers(self._balancer_socket) - wanted)
+        for node in leavers:
+            balancer.drain(self._balancer_socket, node)
+        limit = self.prepared.architecture.spec.app.drain_timeout.seconds
+        deadline = time.monotonic() + limit
+        for node in leavers:
+            waiting(f"requests under way at {node} to finish")
+            balancer.wait_idle(self._master_socket, node, within=max(0.0, deadline - time.monotonic()))
 
     def restart(self, step: Step, waiting: Waiting) -> None:
         """Replace a running workload; an app server is drained first, a primary hands over first."""
@@ -115,7 +134,7 @@ class Acts:
         waiting("requests under way to finish")
         limit = self.prepared.architecture.spec.app.drain_timeout.seconds
         balancer.drain(self._balancer_socket, workload.node)
-        balancer.wait_idle(self._balancer_socket, workload.node, within=limit)
+        balancer.wait_idle(self._master_socket, workload.node, within=limit)
         return True
 
     def _hand_over(self, step: Step, waiting: Waiting) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import socket as sockets
 import time
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def ask(socket: Path, command: str, *, timeout: float = _TIMEOUT) -> str:
             stream.settimeout(timeout)
             _connect(stream, f"/proc/self/fd/{folder}/{socket.name}")
             stream.sendall(command.encode() + b"\n")
+            stream.shutdown(sockets.SHUT_WR)  # the master would wait for more
             return b"".join(iter(lambda: stream.recv(65536), b"")).decode(errors="replace").strip()
     except OSError as error:
         raise AsbuiltError(
@@ -125,9 +127,24 @@ def ready(admin: Path, node: str) -> None:
     set_state(admin, node, "ready")
 
 
-def count_sessions(admin: Path, node: str) -> int:
-    """Requests under way at an app server."""
-    return sum(s.sessions for s in ask_servers(admin) if s.name == node and s.backend in _APPS)
+def ask_workers(master: Path) -> tuple[int, ...]:
+    """Pids of the workers: that in charge, and those before reloads that still have something under way."""
+    return tuple(int(pid) for pid in re.findall(r"^(\d+)\s+worker\b", ask(master, "show proc"), re.MULTILINE))
+
+
+def count_sessions(master: Path, node: str) -> int:
+    """Requests under way at an app server, in every worker."""
+    return sum(
+        server.sessions
+        for worker in ask_workers(master)
+        for server in parse_servers(ask(master, f"@!{worker} show stat -1 4 -1"))
+        if server.name == node and server.backend in _APPS
+    )
+
+
+def app_servers(admin: Path) -> set[str]:
+    """Names of the app servers it knows."""
+    return {server.name for server in ask_servers(admin) if server.backend in _APPS}
 
 
 def set_share(admin: Path, share: int) -> None:
@@ -137,10 +154,10 @@ def set_share(admin: Path, share: int) -> None:
         raise AsbuiltError("LB-006", f"the load balancer refused a share of {share}: {said}")
 
 
-def wait_idle(admin: Path, node: str, *, within: float) -> bool:
+def wait_idle(master: Path, node: str, *, within: float) -> bool:
     """Wait until nothing is under way at an app server, at most `within` seconds. Returns whether it came."""
     deadline = time.monotonic() + within
-    while count_sessions(admin, node):
+    while count_sessions(master, node):
         if time.monotonic() > deadline:
             return False
         time.sleep(_EVERY)
