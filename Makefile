@@ -15,6 +15,9 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-down check test unit stack faults bench docs golden clean
 
+# Without compiled modules every command starts half as fast.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV ?= .venv
 BIN := $(CURDIR)/$(VENV)/bin
 

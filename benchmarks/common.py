@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody runs it so, and every start would compile again
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PEERS = ROOT / ".venv-bench"
@@ -178,21 +180,27 @@ class Environment:
         self, *words: str, prefix: tuple[str, ...] = (), check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `asbuilt WORDS` in the project's folder."""
-        done = subprocess.run(
+        with self.begin(*words, prefix=prefix) as child:
+            try:
+                out, err = child.communicate(timeout=600)
+            except BaseException:
+                child.kill()
+                raise
+        if check and child.returncode != 0:
+            raise RuntimeError(f"asbuilt {' '.join(words)}: exit status {child.returncode}\n{err[-3000:]}")
+        return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+
+    def begin(self, *words: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        """Start `asbuilt WORDS` in the project's folder."""
+        return subprocess.Popen(
             [*prefix, str(BIN / "asbuilt"), *words],
             cwd=self.project,
             env={**os.environ, "ASBUILT_HOME": str(self.home), "PATH": f"{BIN}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-            check=False,
             stdin=subprocess.DEVNULL,
-            timeout=600,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        if check and done.returncode != 0:
-            raise RuntimeError(
-                f"asbuilt {' '.join(words)}: exit status {done.returncode}\n{done.stderr[-3000:]}"
-            )
-        return done
 
     def status(self) -> dict[str, Any]:
         """The status document (schema 1)."""

@@ -17,6 +17,8 @@ from failover import node_tree
 from script import read_workloads, start_and_stop
 from shop import answered, copy_shop, running_shop
 
+from asbuilt.targets.local.client import find_agent
+
 
 def _timed(ours: Environment, *words: str) -> tuple[float, str]:
     began = time.monotonic()
@@ -39,9 +41,27 @@ def first_up(runs: int) -> list[float]:
     return times
 
 
+def timed_up(ours: Environment, ids: set[str], url: str) -> tuple[float, float]:
+    """Seconds until every workload is ready and a request is answered, and until `up` returns."""
+
+    def all_ready() -> bool:
+        agent = find_agent(ours.root())
+        seen = agent.snapshot().workloads if agent else {}
+        return all(name in seen and seen[name].health == "ready" for name in ids) and answered(url)
+
+    began = time.monotonic()
+    with ours.begin("up", ours.name) as child:
+        until(all_ready, "every node to be ready", every=0.05)
+        ready = time.monotonic() - began
+        _, said = child.communicate(timeout=600)
+        if child.returncode != 0:
+            raise RuntimeError(said[-3000:])
+    return ready, time.monotonic() - began
+
+
 def rows_up(runs: int) -> list[Row]:
     """`up` and the script take turns on the same data; then `up` on what is up."""
-    ups, scripts, again = [], [], []
+    ups, returns, scripts, again = [], [], [], []
     with running_shop() as ours:
         status = ours.status()
         url = status["entrypoints"]["https"] + "/health"
@@ -53,10 +73,9 @@ def rows_up(runs: int) -> list[Row]:
                 lambda: not any(node_tree(ours, n["id"]) for n in status["nodes"]),
                 "the script's processes to end",
             )
-            began = time.monotonic()
-            ours.run("up", ours.name)
-            until(lambda: answered(url), "the first answer", every=0.02)
-            ups.append(time.monotonic() - began)
+            ready, returned = timed_up(ours, set(workloads), url)
+            ups.append(ready)
+            returns.append(returned)
             say(f"up: {turn + 1} of {runs}: script {scripts[-1]:.1f} s, up {ups[-1]:.1f} s")
         for _ in range(runs):
             seconds, text = _timed(ours, "up", ours.name, "--json")
@@ -68,8 +87,9 @@ def rows_up(runs: int) -> list[Row]:
     ratio = statistics.median(ups) / statistics.median(scripts)
     beside = f"{ratio:.2f} x the script"
     return [
-        Row("the script that starts the same processes", "s", tuple(scripts)),
-        Row("up production", "s", tuple(ups), beside, "1.5 x the script", ratio <= 1.5),
+        Row("the script, until all are ready and a request is answered", "s", tuple(scripts)),
+        Row("up production, until the same", "s", tuple(ups), beside, "1.5 x the script", ratio <= 1.5),
+        Row("up production, until a replica confirms every commit", "s", tuple(returns)),
         Row("up again without a change", "s", tuple(again), "", "below 1 s, no step", max(again) < 1),
         ratio_row("asbuilt status", statuses, 8.0),
     ]
