@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +19,26 @@ from asbuilt.engines.app.engine import check_program
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build
 from asbuilt.graph.model import Architecture
-from asbuilt.operations.build import Artifact, Build, find_build
+from asbuilt.operations.build import Build
+from asbuilt.operations.choose import find_release, find_standing, remake_release
 from asbuilt.operations.gather import Gathered, gather
 from asbuilt.operations.progress import Event, Tell
-from asbuilt.operations.releases import choose_release, foresee_release
+from asbuilt.operations.reading import read_facts, read_journal, read_setups
 from asbuilt.plan.fleet import Fleet, from_json
 from asbuilt.plan.fleet import settle as settle_fleet
 from asbuilt.plan.planner import Desired
 from asbuilt.plan.site import Release, Site
 from asbuilt.plan.workload import Setup
-from asbuilt.record.journal import Journal
+from asbuilt.record.releases import Releases
 from asbuilt.spec.load import Loaded
 from asbuilt.targets.local.place import Place, settle
 from asbuilt.values.errors import AsbuiltError, RefusedError
 from asbuilt.values.stage import Stage
 
 if TYPE_CHECKING:
-    from asbuilt.spec.schema import App, Environment
+    from asbuilt.record.journal import Journal
+    from asbuilt.spec.schema import Environment
 
-JOURNAL: Final = "journal.sqlite"
 FLEET: Final = "fleet"
 """Fact of the journal: the app servers that are wanted."""
 ROLLOUT: Final = "rollout"
@@ -83,8 +84,26 @@ def prepare(stage: Stage, *, touch: bool, tell: Tell, journal: Journal | None = 
     made, release = find_release(gathered, journal)
     facts = read_facts(stage, journal)
     count = count_servers(gathered.environment, facts)
-    fleet = settle_fleet(from_json(facts.get(FLEET)), count, release.id)
-    return arrange(gathered, fleet, Offer(release, made, {release.id: release}), journal)
+    before = from_json(facts.get(FLEET))
+    standing = find_standing(gathered, journal, release.id, before)
+    if standing is not None:
+        words = f"the folder holds {release.id}, which was taken back: {standing.id} stays"
+        tell(Event("note", "", f"{words}; asbuilt deploy {stage.environment} tries it again"))
+    serving = standing or release
+    fleet = settle_fleet(before, count, serving.id)
+    by_id = {serving.id: serving, **remake_warm(gathered, journal, fleet)}
+    offer = Offer(serving, None if standing else made, by_id, forward=standing is None)
+    return arrange(gathered, fleet, offer, journal)
+
+
+def remake_warm(gathered: Gathered, journal: Journal | None, fleet: Fleet) -> Mapping[str, Release]:
+    """The release that stands by beside the serving one."""
+    if fleet.candidate is None:
+        return {}
+    record = read_journal(
+        gathered.stage, journal, lambda open_one: Releases(open_one).get(fleet.candidate or "")
+    )
+    return {} if record is None else {record.id: remake_release(gathered, record)}
 
 
 def refuse_half_way(stage: Stage, journal: Journal | None) -> None:
@@ -104,16 +123,6 @@ def count_servers(environment: Environment, facts: Mapping[str, str]) -> int:
     return min(max(int(wanted), least), most) if wanted.isdecimal() else least
 
 
-def find_release(gathered: Gathered, journal: Journal | None) -> tuple[Build, Release]:
-    """The release of the folder as it is now: its build, made or to be made, and its number."""
-    stage, app = gathered.stage, gathered.environment.app
-    made = find_build(stage.project, app, stage.root / "releases", gathered.runner)
-    artifact = made.artifact
-    return made, Release(
-        _release_id(stage, journal, artifact, app), artifact.id, artifact.folder, artifact.path, artifact.env
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Offer:
     """The releases that app servers may run.
@@ -122,11 +131,13 @@ class Offer:
         newest: the one that is built and migrated.
         made: its build, made or to be made; None where it was made long ago.
         by_id: all of them.
+        forward: its migration is part of it. A way back never migrates.
     """
 
     newest: Release
     made: Build | None
     by_id: Mapping[str, Release]
+    forward: bool = True
 
 
 def arrange(gathered: Gathered, fleet: Fleet, offer: Offer, journal: Journal | None) -> Prepared:
@@ -148,6 +159,7 @@ def arrange(gathered: Gathered, fleet: Fleet, offer: Offer, journal: Journal | N
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         releases={f"app-{number}": offer.by_id[one] for number, one in fleet.servers.items()},
         fleet=fleet,
+        migrates=offer.forward,
     )
     wanted = [engine.realize(architecture, site, gathered.runner) for engine in gathered.engines]
     setups = {setup.id: setup for one in wanted for setup in one.setups}
@@ -160,7 +172,7 @@ def arrange(gathered: Gathered, fleet: Fleet, offer: Offer, journal: Journal | N
         *_unsupported(architecture),
         *(n for one in wanted for n in one.notes),
     )
-    done = _setups_done(stage, journal)
+    done = read_setups(stage, journal)
     return Prepared(
         stage,
         gathered.loaded,
@@ -181,12 +193,6 @@ def _own_warnings(loaded: Loaded, environment: str) -> list[str]:
     others = tuple(f"environments.{name}:" for name in loaded.spec.environments if name != environment)
     own = f"environments.{environment}: "
     return [text.removeprefix(own) for text in loaded.warnings if not text.startswith(others)]
-
-
-def _release_id(stage: Stage, journal: Journal | None, artifact: Artifact, app: App) -> str:
-    if journal is not None:
-        return choose_release(stage, journal, artifact.id, app).id
-    return foresee_release(stage, artifact.id, app)
 
 
 def _build_setup(
@@ -211,31 +217,6 @@ def _build_setup(
         run=run,
         remembered=False,
     )
-
-
-def _setups_done(stage: Stage, journal: Journal | None) -> Mapping[str, str]:
-    return _from_journal(stage, journal, Journal.setups)
-
-
-def read_facts(stage: Stage, journal: Journal | None) -> Mapping[str, str]:
-    """The facts on record."""
-    return _from_journal(stage, journal, Journal.facts)
-
-
-def _from_journal(
-    stage: Stage, journal: Journal | None, read: Callable[[Journal], Mapping[str, str]]
-) -> Mapping[str, str]:
-    """Something of the journal, the open one or that on disk; nothing where there is none."""
-    if journal is not None:
-        return read(journal)
-    path = stage.root / JOURNAL
-    if not path.exists():
-        return {}
-    opened = Journal.open(path, clock=time.time)
-    try:
-        return read(opened)
-    finally:
-        opened.close()
 
 
 def _find_satisfied(setups: Mapping[str, Setup]) -> frozenset[str]:

@@ -79,7 +79,7 @@ def foresee_release(stage: Stage, artifact: str, app: App) -> str:
     rows = list_releases(stage)
     digest = digest_configuration(app)
     for row in rows:
-        if (row["artifact"], row["config_digest"]) == (artifact, digest) and row["state"] != "failed":
+        if (row["artifact"], row["config_digest"]) == (artifact, digest):
             return str(row["id"])
     return f"r{max((int(row['id'][1:]) for row in rows), default=0) + 1}"
 

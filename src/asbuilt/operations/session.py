@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asbuilt.operations.execute import Watch
-from asbuilt.operations.prepare import JOURNAL
 from asbuilt.operations.progress import Event, Tell
+from asbuilt.operations.reading import JOURNAL
 from asbuilt.record.journal import Journal
 from asbuilt.record.lock import Held, acquire, renewing
 from asbuilt.values.errors import AsbuiltError

@@ -68,10 +68,20 @@ class Fleet:
 
 
 def settle(before: Fleet | None, count: int, release: str) -> Fleet:
-    """`count` servers that all run `release`: those that are there stay, the highest numbers leave."""
-    fleet = Fleet({}, release) if before is None else Fleet(before.servers, release)
-    kept = sorted(fleet.servers)[:count]
-    fleet = Fleet(dict.fromkeys(kept, release), release)
+    """`count` servers that run `release`, and nothing on trial.
+
+    Servers of the release before keep their numbers and change release, the highest numbers leave. Where the
+    release serves already, a warm one beside it stays.
+    """
+    if before is None:
+        before = Fleet({}, release)
+    warm: dict[int, str] = {}
+    if before.stable == release and before.candidate is not None and not before.share:
+        warm = dict.fromkeys(before.running(before.candidate), before.candidate)
+    serving = before.running(before.stable)
+    others = (number for number in sorted(before.servers) if number not in {*serving, *warm})
+    kept = dict.fromkeys((*serving, *others)[:count], release)
+    fleet = Fleet({**kept, **warm}, release, before.candidate if warm else None)
     return fleet.with_servers(dict.fromkeys(fleet.spare(count - len(kept)), release))
 
 

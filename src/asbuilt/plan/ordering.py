@@ -68,8 +68,9 @@ def link_needs(dag: Dag, changes: Mapping[str, Change], desired: Desired, seen: 
                 other = changes.get(need)
                 if other is not None and _waits(change, other, seen):
                     dag.add(other.id, change.id)
-        if change.kind in {StepKind.RESTART, StepKind.RELOAD}:
-            for need in seen.workloads[one].needs:
+        there = seen.workloads.get(one)
+        if there is not None and change.kind in {StepKind.START, StepKind.RESTART, StepKind.RELOAD}:
+            for need in there.needs:
                 other = changes.get(need)
                 if other is not None and other.kind is StepKind.STOP:
                     dag.add(change.id, other.id)

@@ -99,7 +99,7 @@ def _shift(fleet: Fleet, goal: Goal) -> Fleet:
     canary = goal.strategy is Strategy.CANARY
     steps = [*(share for share in goal.shares if canary), WHOLE]
     if fleet.candidate is None:
-        return replace(fleet, candidate=goal.release, share=0, sticky=canary)
+        fleet = replace(fleet, candidate=goal.release, share=0, sticky=canary)
     if fleet.share >= WHOLE:
         return Fleet(fleet.servers, goal.release, fleet.stable)
     share = next(step for step in steps if step > fleet.share)

@@ -89,6 +89,7 @@ class Site:
         cpus: cores of this machine.
         memory: bytes of memory of this machine.
         fleet: which part of the traffic goes where; None: every app node takes its part.
+        migrates: `release` brings its migration; not so on the way back to an older one.
     """
 
     root: Path
@@ -104,6 +105,7 @@ class Site:
     memory: int
     releases: Mapping[str, Release] = field(default_factory=dict)
     fleet: Fleet | None = None
+    migrates: bool = True
 
     def node_dir(self, node: str) -> Path:
         """The folder of one node: `data/`, `conf/`, `tmp/`, `home/` live below it."""

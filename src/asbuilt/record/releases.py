@@ -26,6 +26,9 @@ class ReleaseState(StrEnum):
     ACTIVE = "active"
     RETIRED = "retired"
     FAILED = "failed"
+    """It did not get through."""
+    ROLLED_BACK = "rolled-back"
+    """It served, and was taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,11 @@ class Releases:
         return found[0] if found else None
 
     def find(self, artifact: str, config_digest: str) -> ReleaseRecord | None:
-        """The newest release of the same build and configuration that did not fail."""
+        """The newest release of the same build and configuration."""
         found = self._read(
-            "WHERE artifact = ? AND config_digest = ? AND state != ? ORDER BY number DESC LIMIT 1",
+            "WHERE artifact = ? AND config_digest = ? ORDER BY number DESC LIMIT 1",
             artifact,
             config_digest,
-            str(ReleaseState.FAILED),
         )
         return found[0] if found else None
 

@@ -29,6 +29,7 @@ from asbuilt.spec.schema import (
     Files,
     LoadBalancer,
     Objects,
+    Rollout,
     Spec,
 )
 from asbuilt.spec.source import Block, Entry, Listing, Node, Scalar, read_source
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "app": App,
+    "rollout": Rollout,
     "load_balancer": LoadBalancer,
     "database": Database,
     "cache": Cache,

@@ -17,8 +17,8 @@ from asbuilt.values.errors import Place
 
 NOWHERE: Final = Place("", 0, 0)
 """The place of what comes from a preset."""
-COMPONENTS: Final = ("app", "load_balancer", "database", "cache", "objects", "files", "engines")
-NEEDED: Final = frozenset({"app", "engines"})
+COMPONENTS: Final = ("app", "rollout", "load_balancer", "database", "cache", "objects", "files", "engines")
+NEEDED: Final = frozenset({"app", "rollout", "engines"})
 """Components that can't be left out."""
 _NONE_WORDS: Final = frozenset({"none", "None", "null", "Null", "NULL", "~", "false", "False", "no", "off"})
 

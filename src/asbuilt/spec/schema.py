@@ -239,6 +239,39 @@ class App(Model):
     """Secret environment variables, by reference: `{env: NAME}`, `{file: PATH}` or `{command: [WORDS]}`."""
 
 
+def _growing(steps: list[float]) -> list[float]:
+    if sorted(set(steps)) != steps:
+        raise ValueError("each step must be larger than the one before")
+    return steps
+
+
+class Rollout(Model):
+    """How a new release reaches the users: what `deploy` does unless it is told otherwise."""
+
+    strategy: Literal["rolling", "blue-green", "canary"] = "rolling"
+    """`rolling` replaces one app server after the other, `blue-green` starts all new ones beside the old ones
+    and moves all traffic at once, `canary` moves a growing part of the users and compares."""
+    surge: bool = True
+    """`rolling`: start one server more first, so that none is missing while they are replaced."""
+    smoke: Annotated[list[UrlPath], Field(max_length=50)] = Field(default_factory=list)
+    """Paths that each new server must answer with 2xx or 3xx before it gets traffic, beside `health`.
+    `blue-green` and `canary`."""
+    steps: Annotated[
+        list[Annotated[float, Field(ge=0.01, lt=100)]], Field(max_length=20), AfterValidator(_growing)
+    ] = Field(default_factory=lambda: [10.0, 50.0])
+    """`canary`: percent of the users at each step; the whole is the last step by itself."""
+    step_time: TimerField = Duration(30)
+    """`canary`: the least time at each step."""
+    patience: TimerField = Duration(600)
+    """`canary`: how long to wait at a step while there is not enough evidence."""
+    without_evidence: Literal["proceed", "back", "hold"] = "proceed"
+    """`canary`: what happens when patience ends without enough evidence: go on, go back, or stay at the step
+    until `asbuilt deploy --promote` or `--abort`."""
+    warm: DurationField = Duration(600)
+    """`blue-green`: how long the servers of the release before stay ready, without traffic, so that going
+    back takes no start."""
+
+
 class HealthCheck(Model):
     """How the load balancer asks an app server whether it can serve."""
 
@@ -365,6 +398,8 @@ class Environment(Model):
     """`open`: loopback addresses, no root needed. Not supported yet: `isolated`."""
     app: App
     """The application."""
+    rollout: Rollout = Rollout()
+    """How its releases reach the users."""
     load_balancer: LoadBalancer | None
     """The load balancer; none in development."""
     database: Database | None

@@ -44,7 +44,7 @@ def test_rolling_without_a_surge_needs_no_server_more() -> None:
 
 def test_blue_green_moves_all_traffic_at_once_and_keeps_the_old_ones_warm() -> None:
     way = walk(THREE, Goal("r2", Strategy.BLUE_GREEN, 3, warm=True))
-    assert [fleet.share for fleet in way] == [0, 0, 0, WHOLE, 0]
+    assert [fleet.share for fleet in way] == [0, 0, WHOLE, 0]
     assert way[-1] == Fleet({1: "r1", 2: "r1", 3: "r1", 4: "r2", 5: "r2", 6: "r2"}, "r2", "r1")
 
 
@@ -60,7 +60,7 @@ def test_a_canary_grows_with_its_share() -> None:
     seen = list(
         dict.fromkeys((fleet.share, len(fleet.running("r2"))) for fleet in way if fleet.candidate == "r2")
     )
-    assert seen == [(0, 0), (0, 1), (1000, 1), (1000, 2), (5000, 2), (5000, 3), (WHOLE, 3)]
+    assert seen == [(0, 1), (1000, 1), (1000, 2), (5000, 2), (5000, 3), (WHOLE, 3)]
     assert way[-1] == Fleet({4: "r2", 5: "r2", 6: "r2"}, "r2")
 
 
@@ -136,6 +136,14 @@ def test_a_fleet_survives_being_written(fleet: Fleet) -> None:
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"servers": 3}', '{"servers": {"x": "r1"}}'])
 def test_what_is_no_fleet_is_none(text: str | None) -> None:
     assert from_json(text) is None
+
+
+def test_settling_leaves_what_serves_and_what_is_warm() -> None:
+    warm = Fleet({1: "r1", 2: "r1", 4: "r2", 5: "r2"}, "r2", "r1")
+    assert settle(warm, 2, "r2") == warm
+    assert settle(warm, 3, "r2") == Fleet({1: "r1", 2: "r1", 3: "r2", 4: "r2", 5: "r2"}, "r2", "r1")
+    assert settle(warm, 1, "r2") == Fleet({1: "r1", 2: "r1", 4: "r2"}, "r2", "r1")
+    assert settle(warm, 2, "r3") == Fleet({4: "r3", 5: "r3"}, "r3")
 
 
 def test_settling_keeps_numbers_and_removes_the_highest() -> None:

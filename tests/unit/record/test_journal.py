@@ -398,7 +398,9 @@ def test_releases_count_up_and_one_is_active(path: Path) -> None:
         assert found is not None
         assert (found.id, found.git_commit, dict(found.detail)) == ("r1", "abc", {"n": 1})
         releases.mark("r1", ReleaseState.FAILED)
-        assert releases.find("a1", "c1") is None
+        failed = releases.find("a1", "c1")
+        assert failed is not None
+        assert failed.state is ReleaseState.FAILED
         releases.remove("r2")
         releases.remove("r1")
         assert releases.create("a3", created_by="me", config_digest="c").id == "r3"

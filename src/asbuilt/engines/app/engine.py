@@ -53,7 +53,7 @@ class AppEngine:
             return Realization()
         needs = find_needs(architecture)
         setups: tuple[Setup, ...] = ()
-        if architecture.spec.app.migrate is not None:
+        if architecture.spec.app.migrate is not None and site.migrates:
             setups = (build_migration(architecture, site, release, runner, needs),)
             needs = (*needs, MIGRATE)
         return Realization(
