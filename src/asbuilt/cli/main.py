@@ -26,6 +26,9 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
         "show what `up` would change, touch nothing; exit 2 if there are changes",
     ),
     "up": ("asbuilt.cli.change_verbs", "realize the environment and run the app; idempotent"),
+    "deploy": ("asbuilt.cli.deploy_verbs", "bring the folder as it is now to the users, unnoticed"),
+    "rollback": ("asbuilt.cli.deploy_verbs", "back to the last good release, or to one by name"),
+    "scale": ("asbuilt.cli.deploy_verbs", "another number of app servers: app=N, or app=auto"),
     "down": ("asbuilt.cli.change_verbs", "stop the environment; keeps the data"),
     "status": ("asbuilt.cli.status_verb", "nodes with role, health, address and release"),
     "releases": ("asbuilt.cli.look_verbs", "list the releases"),
@@ -67,7 +70,19 @@ def build_parser() -> argparse.ArgumentParser:
         name: verbs.add_parser(name, help=text, description=text, parents=[shared])
         for name, (_, text) in VERBS.items()
     }
-    for name in ("check", "plan", "up", "down", "status", "releases", "diagram", "open", "doctor"):
+    for name in (
+        "check",
+        "plan",
+        "up",
+        "deploy",
+        "rollback",
+        "down",
+        "status",
+        "releases",
+        "diagram",
+        "open",
+        "doctor",
+    ):
         made[name].add_argument(
             "environment", nargs="?", metavar="ENV", help="may be left out when there is only one"
         )
@@ -84,6 +99,18 @@ def _add_change_options(made: dict[str, _Parser]) -> None:
         made[name].add_argument(
             "--confirm", metavar="ENV", help="the environment's name, to allow steps that take data away"
         )
+    deploy = made["deploy"]
+    deploy.add_argument(
+        "--strategy",
+        choices=("rolling", "blue-green", "canary"),
+        help="how; by default rollout.strategy of the spec",
+    )
+    deploy.add_argument("--no-surge", action="store_true", help="rolling: without a server more meanwhile")
+    asked = deploy.add_mutually_exclusive_group()
+    asked.add_argument("--abort", action="store_true", help="go back from the release that is on its way")
+    asked.add_argument("--promote", action="store_true", help="canary: take the next step now")
+    made["rollback"].add_argument("--to", metavar="RELEASE", help="the release to go back to, like r3")
+    made["scale"].add_argument("words", nargs="+", metavar="[ENV] app=N", help="a number, or auto")
     made["down"].add_argument(
         "--delete-data", action="store_true", help="delete everything the environment stored"
     )

@@ -41,7 +41,7 @@ class Talk:
 
     def _line(self, event: Event) -> str:
         clock = paint(f"{time.monotonic() - self._began:6.1f}s", "dim", sys.stderr)
-        if event.kind == "note":
+        if event.kind in {"note", "traffic"}:
             return f"{clock}  {event.text}"
         if event.kind == "done":
             self._next.pop(event.subject, None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +15,14 @@ class Event:
         subject: the node, workload or setup; empty for a note.
         text: words for people.
         seconds: how long the step has taken so far.
+        data: the same for programs, JSON values.
     """
 
     kind: str
     subject: str
     text: str
     seconds: float = 0.0
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
 Tell = Callable[[Event], None]

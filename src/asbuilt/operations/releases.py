@@ -40,7 +40,11 @@ def digest_configuration(app: App) -> str:
 def restore_app(record: ReleaseRecord, now: App) -> App:
     """The app as the release was made: its own configuration, and the sizes and times of now."""
     kept = record.detail.get("app")
-    return type(now).model_validate({**now.model_dump(mode="json"), **kept}) if kept else now
+    if not kept:
+        return now
+    then = type(now).model_validate({**now.model_dump(mode="json"), **kept})
+    # the others as they are: a value that was written and read may differ in its type, and so in its digest
+    return now.model_copy(update={name: getattr(then, name) for name in kept})
 
 
 def choose_release(stage: Stage, journal: Journal, artifact: str, app: App) -> ReleaseRecord:

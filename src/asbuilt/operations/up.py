@@ -85,8 +85,8 @@ def realize(stage: Stage, tell: Tell, confirm: Callable[[Plan], None]) -> Outcom
         releases = Releases(session.journal)
         releases.mark_active(release)
         prune_builds(stage.root / "releases", releases.all(), release, client.snapshot())
+        remember_summary(prepared)
         entrypoints = find_entrypoints(prepared)
-        _remember(prepared, release, entrypoints)
     return Outcome(done, release, entrypoints, time.monotonic() - began, prepared.notes)
 
 
@@ -118,16 +118,16 @@ def find_entrypoints(prepared: Prepared) -> dict[str, str]:
     return {"http": f"http://{site.addresses['app-1']}:{site.ports['app-1']}"}
 
 
-def _remember(prepared: Prepared, release: str, entrypoints: dict[str, str]) -> None:
-    """What `status` cannot learn from a process."""
+def remember_summary(prepared: Prepared) -> None:
+    """Write down what `status` cannot learn from a process."""
     path = prepared.stage.root / SUMMARY
     summary: dict[str, Any] = {
         "schema": 1,
         "name": prepared.stage.name,
         "environment": prepared.stage.environment,
         "target": prepared.architecture.spec.target,
-        "release": release,
-        "entrypoints": entrypoints,
+        "release": prepared.release,
+        "entrypoints": find_entrypoints(prepared),
         "notes": list(prepared.notes),
         "static": [
             {

@@ -78,6 +78,8 @@ def _roll(fleet: Fleet, goal: Goal) -> Fleet | None:
     old = [number for number, one in sorted(fleet.servers.items()) if one != goal.release]
     if not old:
         return _trim(fleet, goal)
+    if len(fleet.running(goal.release)) >= goal.count:
+        return fleet.without(tuple(old))
     if goal.surge and len(fleet.servers) <= goal.count:
         return fleet.with_servers({fleet.spare(1)[0]: goal.release})
     return fleet.with_servers({old[0]: goal.release})
@@ -109,6 +111,7 @@ def _shift(fleet: Fleet, goal: Goal) -> Fleet:
     return replace(fleet, share=share, sticky=canary)
 
 
-def abandon(fleet: Fleet, goal: Goal) -> Goal:
-    """The way back: what was stable takes over again, the candidate goes."""
-    return replace(goal, release=fleet.stable, strategy=Strategy.ROLLING, warm=False)
+def abandon(fleet: Fleet, goal: Goal, before: str) -> Goal:
+    """The way back to the release before: at once where its servers stand by, else one by one."""
+    strategy = Strategy.BLUE_GREEN if fleet.candidate == before else Strategy.ROLLING
+    return replace(goal, release=before, strategy=strategy, warm=False)

@@ -25,14 +25,14 @@ def servers(fleets: list[Fleet]) -> list[str]:
     return [" ".join(f"{n}:{one}" for n, one in sorted(fleet.servers.items())) for fleet in fleets]
 
 
-def test_rolling_with_a_surge_replaces_in_place_and_keeps_the_numbers() -> None:
+def test_rolling_with_a_surge_starts_one_more_and_stops_the_last_old_one() -> None:
     assert servers(walk(THREE, Goal("r2", Strategy.ROLLING, 3))) == [
         "1:r1 2:r1 3:r1",
         "1:r1 2:r1 3:r1 4:r2",
         "1:r2 2:r1 3:r1 4:r2",
         "1:r2 2:r2 3:r1 4:r2",
-        "1:r2 2:r2 3:r2 4:r2",
-        "1:r2 2:r2 3:r2",
+        "1:r2 2:r2 4:r2",
+        "1:r2 2:r2 4:r2",
     ]
 
 
@@ -67,7 +67,7 @@ def test_a_canary_grows_with_its_share() -> None:
 def test_an_abandoned_canary_loses_its_traffic_before_its_servers() -> None:
     goal = Goal("r2", Strategy.CANARY, 3)
     on_trial = next(fleet for fleet in walk(THREE, goal) if fleet.share == 5000)
-    back = walk(on_trial, abandon(on_trial, goal))
+    back = walk(on_trial, abandon(on_trial, goal, "r1"))
     assert back[1].share == 0
     assert len(back[1].servers) == len(on_trial.servers)
     assert back[-1] == THREE
@@ -76,7 +76,16 @@ def test_an_abandoned_canary_loses_its_traffic_before_its_servers() -> None:
 def test_an_abandoned_rolling_release_goes_back() -> None:
     goal = Goal("r2", Strategy.ROLLING, 3)
     half = walk(THREE, goal)[2]
-    assert walk(half, abandon(half, goal))[-1] == THREE
+    assert walk(half, abandon(half, goal, "r1"))[-1] == THREE
+
+
+def test_after_the_switch_the_way_back_is_a_switch() -> None:
+    way = walk(THREE, Goal("r2", Strategy.BLUE_GREEN, 3, warm=True))
+    switched = way[-1]
+    assert (switched.stable, switched.candidate) == ("r2", "r1")
+    back = walk(switched, abandon(switched, Goal("r2", Strategy.BLUE_GREEN, 3, warm=True), "r1"))
+    assert [(fleet.stable, fleet.share) for fleet in back[:3]] == [("r2", 0), ("r2", WHOLE), ("r1", 0)]
+    assert back[-1] == THREE
 
 
 fleets = st.builds(

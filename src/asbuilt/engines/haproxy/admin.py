@@ -127,6 +127,13 @@ def ready(admin: Path, node: str) -> None:
     set_state(admin, node, "ready")
 
 
+def restore(admin: Path) -> None:
+    """Requests again for every app server that an operation drained and then left."""
+    for one in ask_servers(admin):
+        if one.backend in _APPS and one.status.startswith(("DRAIN", "MAINT")):
+            set_state(admin, one.name, "ready")
+
+
 def ask_workers(master: Path) -> tuple[int, ...]:
     """Pids of the workers: that in charge, and those before reloads that still have something under way."""
     return tuple(int(pid) for pid in re.findall(r"^(\d+)\s+worker\b", ask(master, "show proc"), re.MULTILINE))

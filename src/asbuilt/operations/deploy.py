@@ -1,0 +1,275 @@
+"""`deploy`, `rollback` and `scale`: walk from one fleet to the next while users notice nothing.
+
+The walk is `plan.rollout`'s; each move is written down, then made by the same planner and the same acts as
+`up`. Invariants: one walk at a time; killed anywhere, the next `deploy` goes on from the fleet on record; a
+release that does not get through is left, and what was stable serves again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from asbuilt.engines.haproxy import admin as balancer
+from asbuilt.engines.haproxy.config import ADMIN_SOCKET
+from asbuilt.observe.snapshot import Health
+from asbuilt.operations.acts import Acts
+from asbuilt.operations.choose import remake_release
+from asbuilt.operations.entry import verify_entry
+from asbuilt.operations.execute import run_plan
+from asbuilt.operations.gather import Gathered, gather
+from asbuilt.operations.order import Order, Pending, choose_goal, keep_pending, load_fleet, load_pending
+from asbuilt.operations.prepare import FLEET, ROLLOUT, Offer, Prepared, arrange, refuse_half_way
+from asbuilt.operations.progress import Event, Tell
+from asbuilt.operations.proof import Proof
+from asbuilt.operations.prune import prune_builds
+from asbuilt.operations.runs import take_asked
+from asbuilt.operations.up import remember_summary
+from asbuilt.plan.fleet import Fleet, to_json
+from asbuilt.plan.planner import plan
+from asbuilt.plan.render import render_json
+from asbuilt.plan.rollout import advance
+from asbuilt.record.releases import Releases, ReleaseState
+from asbuilt.values.errors import AsbuiltError, RefusedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from asbuilt.operations.session import Session
+    from asbuilt.plan.site import Release
+    from asbuilt.targets.local.client import AgentClient
+    from asbuilt.values.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a walk.
+
+    Args:
+        release: the release that serves.
+        before: the one that served when it began.
+        seconds: how long it took.
+        phases: each move in words, with its seconds.
+        requests: requests that users made meanwhile.
+        lost: how many of them got no answer of an app server: must be 0.
+        verdicts: what the gate said at each step, with its evidence.
+    """
+
+    release: str
+    before: str
+    seconds: float
+    phases: tuple[tuple[str, float], ...]
+    requests: int
+    lost: int
+    verdicts: tuple[dict[str, object], ...]
+
+
+def deploy(stage: Stage, order: Order, session: Session, client: AgentClient, tell: Tell) -> Outcome:
+    """Bring a release to the users, take one back, or change the number of servers.
+
+    Raises RefusedError DEPLOY-001 (the environment is not up), DEPLOY-002 (nothing to go on with or back to),
+    DEPLOY-003 (the release did not get through: what was stable serves again), DEPLOY-004 (aborted, and the
+    same), DEPLOY-006 (the strategy needs what the environment lacks), RELEASE-001, RELEASE-003.
+    """
+    session.lift_epoch(client)
+    return _Walk(stage, session, client, order, tell).run()
+
+
+class _AbortedError(RefusedError):
+    """Somebody asked for the way back."""
+
+
+class _Walk:
+    """One operation's walk, with what it needs on the way."""
+
+    def __init__(self, stage: Stage, session: Session, client: AgentClient, order: Order, tell: Tell) -> None:
+        self._stage, self._session, self._client, self._order = stage, session, client, order
+        self._plain_tell = tell
+        self._releases = Releases(session.journal)
+        self._gathered: Gathered = gather(stage, touch=True, tell=tell)
+        self._pending: Pending
+        self._phases: list[tuple[str, float]] = []
+        self._proof = Proof(stage, self._gathered.environment.rollout, client)
+
+    def _tell(self, event: Event) -> None:
+        """Tell, and listen: an abort that was asked for ends any wait, but never the way back itself."""
+        self._plain_tell(event)
+        if not self._pending.back and take_asked(self._stage.root, "abort"):
+            raise _AbortedError("DEPLOY-004", "aborted as asked")
+
+    def run(self) -> Outcome:
+        """To the goal, or back to where it began."""
+        began = time.monotonic()
+        fleet = load_fleet(self._session.journal, self._stage)
+        self._pending = self._take_up(fleet)
+        self._announce(fleet)
+        self._keep()
+        with self._proof:
+            self._go(fleet)
+        return Outcome(
+            self._pending.goal.release,
+            self._pending.before,
+            round(time.monotonic() - began, 3),
+            tuple(self._phases),
+            self._proof.requests,
+            self._proof.lost,
+            tuple(self._proof.verdicts),
+        )
+
+    def _take_up(self, fleet: Fleet) -> Pending:
+        """What is under way, or what is asked for."""
+        pending = load_pending(self._session.journal)
+        if pending is None:
+            return choose_goal(self._gathered, self._session.journal, self._order, fleet)
+        if self._order.verb == "scale":
+            refuse_half_way(self._stage, self._session.journal)
+        if self._order.abort or self._order.verb == "rollback":
+            return pending.turned_back(fleet)
+        return pending
+
+    def _keep(self) -> None:
+        if not self._pending.stays:
+            keep_pending(self._session.journal, self._pending)
+
+    def _announce(self, fleet: Fleet) -> None:
+        goal = self._pending.goal
+        if advance(fleet, goal) is None:
+            words = f"release {goal.release} serves already, on {goal.count} app servers"
+        elif goal.release == fleet.stable:
+            words = f"{goal.count} app servers with release {goal.release}"
+        else:
+            words = f"release {goal.release} follows {fleet.stable}: {goal.strategy}"
+        self._plain_tell(Event("note", "", words, data={"release": goal.release, "before": fleet.stable}))
+
+    def _go(self, fleet: Fleet) -> None:
+        try:
+            self._walk(fleet)
+        except AsbuiltError as error:
+            if self._pending.back or self._pending.stays:
+                raise
+            self._give_up(error)
+        else:
+            self._finish()
+
+    def _walk(self, fleet: Fleet) -> None:
+        # the first turn makes what a killed walk had written down and not made
+        following: Fleet | None = fleet
+        while following is not None:
+            prepared = self._move(fleet, following)
+            fleet = following
+            if not self._pending.back:
+                self._proof.prove(prepared, fleet, self._pending.goal, self._tell)
+            following = advance(fleet, self._pending.goal)
+
+    def _move(self, fleet: Fleet, following: Fleet) -> Prepared:
+        """Write down the next fleet, then make it so."""
+        began = time.monotonic()
+        words = describe_move(fleet, following)
+        if words:
+            self._tell(Event("note", "", words, data={"move": words}))
+        self._session.journal.remember_facts({FLEET: to_json(following)})
+        prepared = arrange(self._gathered, following, self._offer(following), self._session.journal)
+        self._proof.serve(following)
+        if following.share != fleet.share and following.candidate == fleet.candidate:
+            # at once; the file says it too a moment later
+            balancer.set_share(_balancer_socket(prepared), following.share)
+        self._converge(prepared)
+        self._pending = replace(self._pending, made=None)  # it is built by now
+        if words:
+            self._phases.append((words, round(time.monotonic() - began, 3)))
+        return prepared
+
+    def _offer(self, fleet: Fleet) -> Offer:
+        goal = self._pending.goal
+        by_id = {one: self._release(one) for one in {*fleet.releases, goal.release}}
+        return Offer(by_id[goal.release], self._pending.made, by_id, forward=self._pending.forward)
+
+    def _release(self, one: str) -> Release:
+        """A release as it was made: never built again."""
+        newest = self._pending.newest
+        if newest is not None and one == newest.id:
+            return newest
+        record = self._releases.get(one)
+        if record is None:
+            raise AsbuiltError("RELEASE-001", f"there is no release {one}")
+        return remake_release(self._gathered, record)
+
+    def _converge(self, prepared: Prepared) -> None:
+        seen = replace(self._client.snapshot(), setups=prepared.setups_done)
+        steps = plan(prepared.desired, seen)
+        if not steps.empty:
+            acts = Acts(prepared, self._client, self._session.epoch, self._session.journal.remember_setup)
+            with self._session.operation(render_json(steps)) as operation:
+                run_plan(steps, acts.table(), self._session.watch(operation), self._tell)
+        balancers = self._client.snapshot().workloads
+        if "lb-1" in balancers and balancers["lb-1"].health is Health.READY:
+            balancer.restore(_balancer_socket(prepared))
+        verify_entry(prepared.site, prepared.architecture, self._tell, wait=not steps.empty)
+
+    def _give_up(self, error: AsbuiltError) -> None:
+        """Go back to what served, and say why."""
+        failed, aborted = self._pending.goal.release, isinstance(error, _AbortedError)
+        state = ReleaseState.RETIRED if self._pending.rollback else ReleaseState.ROLLED_BACK
+        state = state if aborted else ReleaseState.FAILED
+        fleet = load_fleet(self._session.journal, self._stage)
+        self._pending = self._pending.turned_back(fleet)
+        before = self._pending.goal.release
+        words = "aborted as asked" if aborted else f"release {failed} did not get through: {error.what}"
+        self._plain_tell(Event("note", "", f"{words}; going back to {before}", data=error.to_json()))
+        self._keep()
+        self._releases.mark(failed, state)
+        self._walk(fleet)
+        self._finish()
+        raise RefusedError(
+            "DEPLOY-004" if aborted else "DEPLOY-003",
+            f"{words}; {before} serves",
+            where=error.where,
+            hint=error.hint or f"the release stays on record: asbuilt releases {self._stage.environment}",
+            evidence=error.evidence,
+        ) from None
+
+    def _finish(self) -> None:
+        """Write down what serves now."""
+        goal = self._pending.goal
+        fleet = load_fleet(self._session.journal, self._stage)
+        self._releases.mark_active(goal.release)
+        if self._pending.rollback and self._pending.before != goal.release:
+            self._releases.mark(self._pending.before, ReleaseState.ROLLED_BACK)
+        self._session.journal.forget_fact(ROLLOUT)
+        prepared = arrange(self._gathered, fleet, self._offer(fleet), self._session.journal)
+        remember_summary(prepared)
+        prune_builds(
+            self._stage.root / "releases", self._releases.all(), goal.release, self._client.snapshot()
+        )
+
+
+def _balancer_socket(prepared: Prepared) -> Path:
+    return prepared.site.node_dir("lb-1") / ADMIN_SOCKET
+
+
+def describe_move(before: Fleet, after: Fleet) -> str:
+    """What a move is, in words; empty when nothing changes."""
+    added = [n for n in sorted(after.servers) if n not in before.servers]
+    gone = [n for n in sorted(before.servers) if n not in after.servers]
+    changed = [
+        n for n in sorted(after.servers) if before.servers.get(n, after.servers[n]) != after.servers[n]
+    ]
+    said = []
+    if after.candidate == before.candidate and after.share != before.share:
+        said.append(f"{after.share / 100:g} % of the traffic to {after.candidate}")
+    for verb, numbers, fleet in (
+        ("start", added, after),
+        ("replace", changed, after),
+        ("stop", gone, before),
+    ):
+        by_release: dict[str, list[str]] = {}
+        for number in numbers:
+            by_release.setdefault(fleet.servers[number], []).append(f"app-{number}")
+        said += [
+            f"{verb} {', '.join(names)} {'with' if verb != 'stop' else 'of'} {one}"
+            for one, names in by_release.items()
+        ]
+    if after.stable != before.stable:
+        said.append(f"{after.stable} is the stable release")
+    return "; ".join(said)
