@@ -30,6 +30,7 @@ from asbuilt.plan.fleet import Fleet, to_json
 from asbuilt.plan.planner import plan
 from asbuilt.plan.render import render_json
 from asbuilt.plan.rollout import advance
+from asbuilt.plan.step import Plan, StepKind
 from asbuilt.record.releases import Releases, ReleaseState
 from asbuilt.values.errors import AsbuiltError, RefusedError
 
@@ -198,6 +199,8 @@ class _Walk:
     def _converge(self, prepared: Prepared) -> None:
         seen = replace(self._client.snapshot(), setups=prepared.setups_done)
         steps = plan(prepared.desired, seen)
+        if self._pending.back:
+            steps = self._without_the_bad(steps, prepared)
         if not steps.empty:
             acts = Acts(prepared, self._client, self._session.epoch, self._session.journal.remember_setup)
             with self._session.operation(render_json(steps)) as operation:
@@ -206,6 +209,13 @@ class _Walk:
         if "lb-1" in balancers and balancers["lb-1"].health is Health.READY:
             balancer.restore(_balancer_socket(prepared))
         verify_entry(prepared.site, prepared.architecture, self._tell, wait=not steps.empty)
+
+    def _without_the_bad(self, steps: Plan, prepared: Prepared) -> Plan:
+        """On the way back nobody waits for servers of the release that is left: they may never get ready."""
+        good = self._pending.goal.release
+        bad = {f"app-{number}" for number, release in prepared.fleet.servers.items() if release != good}
+        starts = {StepKind.START, StepKind.RESTART}
+        return Plan(tuple(one for one in steps.steps if one.subject not in bad or one.kind not in starts))
 
     def _give_up(self, error: AsbuiltError) -> None:
         """Go back to what served, and say why."""
