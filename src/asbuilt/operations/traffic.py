@@ -7,11 +7,10 @@ the file too (it is copied and cut to nothing, so a file that became shorter is 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from asbuilt.engines.haproxy.access import parse_access
-from asbuilt.plan.histogram import Histogram
+from asbuilt.plan.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,15 +19,6 @@ if TYPE_CHECKING:
 _EVERY = 0.25
 _AT_ONCE = 4 * 2**20
 """Bytes read at a time."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was counted of one release: requests, errors, and times to the first byte in ms."""
-
-    requests: int = 0
-    errors: int = 0
-    times: Histogram = field(default_factory=Histogram)
 
 
 class Traffic:
