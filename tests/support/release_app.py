@@ -2,13 +2,27 @@
 
 import http.server
 import os
+import random
 import socketserver
 import sys
+import threading
 import time
 from pathlib import Path
 
 MODE = "good"
+OWN = {"/health", "/smoke"}
+"""Paths that no user asks for."""
+KEPT: list[object] = []
+ORDERS = 0
 
+
+def count_order() -> None:
+    global ORDERS  # noqa: PLW0603 - the counter of the whole process
+    ORDERS += 1
+
+
+if MODE == "dying":
+    threading.Timer(6, os._exit, (1,)).start()
 if MODE == "dead":
     sys.exit("this release does not start")
 
@@ -21,16 +35,25 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self.answer(503, "sick")
         elif MODE == "smoky" and self.path == "/smoke":
             self.answer(500, "smoke")
+        elif self.path == "/metrics":
+            self.answer(200, f'# TYPE orders_total counter\norders_total{{kind="any"}} {ORDERS}\n')
         elif self.path.startswith("/stream"):
             self.stream(float(self.path.partition("=")[2] or "3"))
-        elif MODE == "failing" and self.path != "/health":
+        elif MODE.startswith("fails ") and self.path not in OWN and random.random() < float(MODE.split()[1]):
             self.answer(500, "broken")
         else:
+            if MODE != "fewer orders" or random.random() < 0.3:
+                count_order()
+            if MODE == "leak" and self.path not in OWN:
+                KEPT.append(Path(__file__).open())  # noqa: SIM115 - that is the leak
             time.sleep(0.3 if MODE == "slow" and self.path == "/slow" else 0)
             self.answer(200, f"{os.environ['ASBUILT_NODE']} {os.environ['ASBUILT_RELEASE']} {self.path}")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if MODE == "post":
+            self.answer(500, "broken")
+            return
         with Path(os.environ["LEDGER"]).open("ab", buffering=0) as file:
             file.write(body + b"\n")
         time.sleep(0.02)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import random
 import secrets
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
-from shop import page, settings, storage
+from shop import page, settings, storage, version
 from shop.database import DEAD, Database
 
 COOKIE = "cart"
@@ -47,6 +48,9 @@ def need(service, name):
 
 
 async def home(request):
+    await asyncio.sleep(version.SLOWER_BY)
+    if random.random() < version.FAILS:
+        return Response("this version is broken", status_code=500)
     products, orders, visits, source, problem = [], [], "-", "-", ""
     try:
         if db:

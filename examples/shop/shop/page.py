@@ -2,7 +2,7 @@
 
 from html import escape
 
-from shop import settings
+from shop import settings, version
 
 STYLE = """
 :root{--ink:#12263a;--line:#c9d6e2;--blue:#1f6feb;--paper:#f5f8fb}
@@ -45,7 +45,7 @@ def render(products, orders, visits, sources, problem=""):
     facts = {
         "environment": settings.ENVIRONMENT,
         "app server": settings.NODE,
-        "release": settings.RELEASE,
+        "release": f"{settings.RELEASE} ({version.NAME})",
         "products from": sources,
         "visits": visits,
     }
@@ -61,7 +61,7 @@ def render(products, orders, visits, sources, problem=""):
     past = "".join(f"<li>#{o['id']} {o['quantity']} x {escape(o['name'])}</li>" for o in orders)
     error = f'<p class="err">{escape(problem)}</p>' if problem else ""
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>The As-Built Shop</title><style>{STYLE}</style></head><body><header><div><h1>The As-Built Shop</h1>
+<title>The As-Built Shop</title><style>{STYLE}header{{background:{version.COLOUR}}}</style></head><body><header><div><h1>The As-Built Shop</h1>
 <p>tools for people who draw what is really there</p></div><div class="facts">{chips}</div></header>
 <main><div>{error}<div class="grid">{cards}</div></div><aside><section><h2>Your cart</h2><ul id="cart"></ul>
 <p><button id="order">Order</button></p></section><section><h2>Live orders</h2><ul id="live">{past}</ul></section></aside></main>

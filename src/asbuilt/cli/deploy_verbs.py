@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from asbuilt.cli.output import say
 from asbuilt.cli.talk import Talk
 from asbuilt.context import choose_stage, find_spec
-from asbuilt.operations.follow import ToldError, find_running, follow, start
+from asbuilt.operations.follow import Running, ToldError, find_running, follow, start
 from asbuilt.operations.order import Order
 from asbuilt.operations.progress import Event
 from asbuilt.operations.runs import ask_for
-from asbuilt.values.errors import EXIT_DONE, EXIT_INTERRUPTED, RefusedError, UsageError
+from asbuilt.values.errors import EXIT_DONE, EXIT_INTERRUPTED, AsbuiltError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -26,20 +27,33 @@ def run(arguments: Namespace) -> int:
     order, environment = _read_order(arguments)
     stage = choose_stage(find_spec(arguments.file), environment)
     talk = Talk(quiet=arguments.json)
-    running = find_running(stage)
+    show = _Show(talk, as_json=arguments.json)
     child = None
-    if running is None:
-        if getattr(arguments, "promote", False):
-            raise RefusedError("DEPLOY-002", "no release is on its way: there is nothing to promote")
-        running, child = start(stage, order)
-    else:
-        _join(arguments, stage, order, talk)
     try:
-        end = follow(stage, running, child, _Show(talk, as_json=arguments.json))
+        running = _wait_for_scaling(stage, talk)
+        if running is None:
+            if getattr(arguments, "promote", False):
+                raise RefusedError("DEPLOY-002", "no release is on its way: there is nothing to promote")
+            run, child = start(stage, order)
+        else:
+            run = running.run
+            _join(arguments, stage, order, talk)
+        end = follow(stage, run, child, show)
     except KeyboardInterrupt:
         say(f"\nit goes on without you: asbuilt deploy {stage.environment} shows it, --abort goes back")
         return EXIT_INTERRUPTED
     return _tell_end(end, stage, as_json=arguments.json, aborted=order.abort)
+
+
+def _wait_for_scaling(stage: Stage, talk: Talk) -> Running | None:
+    """A change of the number of servers is no release: it is waited for, not joined."""
+    running = find_running(stage)
+    if running is None or running.verb != "scale":
+        return running
+    talk(Event("note", "", "waiting for a change of the number of app servers to end"))
+    with suppress(AsbuiltError):  # one that dies is out of the way as well
+        follow(stage, running.run, None, lambda _: None)
+    return find_running(stage)
 
 
 def _read_order(arguments: Namespace) -> tuple[Order, str | None]:

@@ -8,6 +8,7 @@ release that does not get through is left, and what was stable serves again.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -91,13 +92,16 @@ class _Walk:
         self._gathered: Gathered = gather(stage, touch=True, tell=tell)
         self._pending: Pending
         self._phases: list[tuple[str, float]] = []
-        self._proof = Proof(stage, self._gathered.environment.rollout, client)
+        self._proof = Proof(stage, self._gathered.environment, client, tell)
 
     def _tell(self, event: Event) -> None:
-        """Tell, and listen: an abort that was asked for ends any wait, but never the way back itself."""
+        """Tell, and listen: an abort or a bad verdict ends any wait, but never the way back itself."""
         self._plain_tell(event)
-        if not self._pending.back and take_asked(self._stage.root, "abort"):
+        if self._pending.back:
+            return
+        if take_asked(self._stage.root, "abort"):
             raise _AbortedError("DEPLOY-004", "aborted as asked")
+        self._proof.check()
 
     def run(self) -> Outcome:
         """To the goal, or back to where it began."""
@@ -171,7 +175,7 @@ class _Walk:
             self._tell(Event("note", "", words, data={"move": words}))
         self._session.journal.remember_facts({FLEET: to_json(following)})
         prepared = arrange(self._gathered, following, self._offer(following), self._session.journal)
-        self._proof.serve(following)
+        self._proof.serve(prepared, self._pending.before, self._pending.goal)
         if following.share != fleet.share and following.candidate == fleet.candidate:
             # at once; the file says it too a moment later
             balancer.set_share(_balancer_socket(prepared), following.share)
@@ -225,9 +229,10 @@ class _Walk:
         fleet = load_fleet(self._session.journal, self._stage)
         self._pending = self._pending.turned_back(fleet)
         before = self._pending.goal.release
+        self._keep()
+        fleet = self._brake(fleet, failed)
         words = "aborted as asked" if aborted else f"release {failed} did not get through: {error.what}"
         self._plain_tell(Event("note", "", f"{words}; going back to {before}", data=error.to_json()))
-        self._keep()
         self._releases.mark(failed, state)
         self._walk(fleet)
         self._finish()
@@ -238,6 +243,20 @@ class _Walk:
             hint=error.hint or f"the release stays on record: asbuilt releases {self._stage.environment}",
             evidence=error.evidence,
         ) from None
+
+    def _brake(self, fleet: Fleet, failed: str) -> Fleet:
+        """No more users for a candidate that failed, at once; the walk back then makes it last."""
+        if fleet.candidate != failed or not fleet.share:
+            return fleet
+        began = time.monotonic()
+        braked = replace(fleet, share=0)
+        self._session.journal.remember_facts({FLEET: to_json(braked)})
+        with suppress(AsbuiltError):  # a balancer that does not answer is the walk's business
+            balancer.set_share(self._stage.root / "nodes" / "lb-1" / ADMIN_SOCKET, 0)
+        words = describe_move(fleet, braked)
+        self._phases.append((words, round(time.monotonic() - began, 3)))
+        self._plain_tell(Event("note", "", words, data={"move": words}))
+        return braked
 
     def _finish(self) -> None:
         """Write down what serves now."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from asbuilt.operations.reading import read_journal
@@ -32,14 +32,22 @@ VERBS = frozenset({"deploy", "rollback", "scale"})
 """Verbs whose lock is a controller's."""
 
 
-def find_running(stage: Stage) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run that is under way, and its verb."""
+
+    run: str
+    verb: str
+
+
+def find_running(stage: Stage) -> Running | None:
     """The run that is under way."""
     holder = read_journal(stage, None, look) if stage.root.is_dir() else None
     if holder is None or not holder.held or holder.client.dead() or holder.verb not in VERBS:
         return None
     run = find_current(stage.root)
     # one that ended and stops its warm servers is no release on its way
-    return run if run is not None and not has_ended(stage.root, run) else None
+    return Running(run, holder.verb) if run is not None and not has_ended(stage.root, run) else None
 
 
 def start(stage: Stage, order: Order) -> tuple[str, subprocess.Popen[bytes]]:
@@ -78,7 +86,7 @@ def follow(
     """
     reader = Reader(path_of(stage.root, run))
     while True:
-        alive = child.poll() is None if child is not None else find_running(stage) == run
+        alive = child.poll() is None if child is not None else _is_running(stage, run)
         for line in reader.lines():
             if line.get("kind") == END:
                 return line
@@ -86,6 +94,11 @@ def follow(
         if not alive:
             raise _died(stage, run)
         time.sleep(_EVERY)
+
+
+def _is_running(stage: Stage, run: str) -> bool:
+    found = find_running(stage)
+    return found is not None and found.run == run
 
 
 def _died(stage: Stage, run: str) -> AsbuiltError:

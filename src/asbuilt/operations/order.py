@@ -144,10 +144,6 @@ def choose_goal(gathered: Gathered, journal: Journal, order: Order, fleet: Fleet
             f"{strategy} needs a load balancer, and {gathered.stage.environment} has none",
             hint="--strategy rolling replaces the app servers one after the other",
         )
-    if strategy is Strategy.CANARY:
-        raise RefusedError(
-            "DEPLOY-006", "not supported yet: canary", hint="--strategy blue-green, or rolling"
-        )
     _check_room(strategy, fleet, count)
     made, newest = find_release(gathered, journal)
     record = releases.get(newest.id)

@@ -245,6 +245,19 @@ def _growing(steps: list[float]) -> list[float]:
     return steps
 
 
+class Metric(Model):
+    """A counter that the app shows, compared between releases for each of their requests."""
+
+    counter: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]{0,127}$")]
+    """Its name in the page; the sum over its labels is taken."""
+    path: UrlPath = "/metrics"
+    """Where each app server shows it, in Prometheus' text format."""
+    worse: Literal["lower", "higher"] = "lower"
+    """`lower` for what should happen (orders), `higher` for what should not (refused payments)."""
+    factor: Annotated[float, Field(ge=1, le=100)] = 1.25
+    """How many times fewer, or more, still pass."""
+
+
 class Rollout(Model):
     """How a new release reaches the users: what `deploy` does unless it is told otherwise."""
 
@@ -267,6 +280,13 @@ class Rollout(Model):
     without_evidence: Literal["proceed", "back", "hold"] = "proceed"
     """`canary`: what happens when patience ends without enough evidence: go on, go back, or stay at the step
     until `asbuilt deploy --promote` or `--abort`."""
+    error_limit: Annotated[float, Field(gt=0, lt=100)] | None = None
+    """Percent of the new release's requests that may fail, whatever the old one does. By default only the two
+    are compared."""
+    time_limit: TimerField | None = None
+    """What 95 of 100 requests of the new release must stay below. By default only the two are compared."""
+    metrics: Annotated[dict[Name, Metric], Field(max_length=10)] = Field(default_factory=dict)
+    """What else is compared, by a name of your choice: orders, sign-ups, refused payments."""
     warm: DurationField = Duration(600)
     """`blue-green`: how long the servers of the release before stay ready, without traffic, so that going
     back takes no start."""

@@ -19,6 +19,8 @@ class Access(NamedTuple):
 
     Args:
         server: the app server's node, or empty where none was asked.
+        method: HTTP method.
+        path: what was asked for, without the query.
         status: HTTP status; -1 when the user was gone before one.
         first_byte: milliseconds from the whole request to the answer's head; None where there was none.
         error: an answer of the 500s, or none at all for a reason on our side.
@@ -26,6 +28,8 @@ class Access(NamedTuple):
     """
 
     server: str
+    method: str
+    path: str
     status: int
     first_byte: int | None
     error: bool
@@ -39,6 +43,7 @@ def parse_access(line: bytes) -> Access | None:
         status, state = int(raw["status"]), str(raw["state"])
         first_byte = int(raw["response_ms"])
         server, backend = str(raw["server"]), str(raw["backend"])
+        method, path = str(raw["method"]), str(raw["path"])
     except (ValueError, KeyError, TypeError):
         return None
     if not backend or backend.startswith("health"):
@@ -47,6 +52,8 @@ def parse_access(line: bytes) -> Access | None:
     lost = state[:1] in _OURS and status != _SWITCHED
     return Access(
         "" if server.startswith("<") else server,
+        method,
+        path,
         status,
         first_byte if first_byte >= 0 else None,
         status >= 500 or lost,  # noqa: PLR2004 - the class of server errors
