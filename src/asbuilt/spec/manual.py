@@ -155,6 +155,7 @@ def render_reference() -> str:
         "| size | `512MB`, `16GB` | binary: 1 GB is 1024 MB |",
         "| duration | `500ms`, `30s`, `5m`, `12h`, `30d` | |",
         "| range | `3..20`, `500GB..2TB` | least and most |",
+        "| percentage | `70%` | with its sign |",
         "| command | `serve --port $PORT` or `[serve, --port, $PORT]` | no shell; see below |",
         "",
         "Values are taken as they are written: `no` is the text no, `1.30` stays 1.30, `010` stays 010.",
@@ -200,7 +201,8 @@ def _default(kind: str, component: str, path: tuple[str, ...], info: FieldInfo) 
             return "none"
         value = value.get(part, ...)
         if value is ...:
-            nested = len(path) > 1 and part == path[0]
+            above = MODELS[component].model_fields[part].default if part == path[0] else None
+            nested = len(path) > 1 and part == path[0] and not isinstance(above, schema.Model)
             return "none" if nested else _plain(info)
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -20,9 +20,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from asbuilt.values.units import Count, Duration, Size, SizeRange
+from asbuilt.values.units import Count, Duration, Percent, Size, SizeRange
 
-_Value = TypeVar("_Value", Size, Duration, Count, SizeRange)
+_Value = TypeVar("_Value", Size, Duration, Count, SizeRange, Percent)
 
 
 def _parser(kind: type[_Value]) -> BeforeValidator:
@@ -41,6 +41,7 @@ _EXPECTED: dict[type, str] = {
     Duration: "a duration like 30s or 5m",
     Count: "a number or a range like 3..20",
     SizeRange: "a size or a range of sizes like 500GB..2TB",
+    Percent: "a percentage like 70%",
 }
 
 _TEXT = PlainSerializer(str, return_type=str)
@@ -61,6 +62,10 @@ SizeRangeField = Annotated[
     _parser(SizeRange),
     _TEXT,
     WithJsonSchema({"type": "string", "examples": ["500GB", "500GB..2TB"]}),
+]
+
+PercentField = Annotated[
+    Percent, _parser(Percent), _TEXT, WithJsonSchema({"type": "string", "examples": ["70%"]})
 ]
 
 EnvironmentKind = Literal["development", "staging", "production"]
@@ -196,6 +201,27 @@ TimerField = Annotated[DurationField, AfterValidator(_timer)]
 """A time that an engine counts in milliseconds; some of them use 31 bits for it."""
 
 
+def _reachable(share: Percent) -> Percent:
+    if not 0.1 <= share.share <= 0.95:  # noqa: PLR2004 - said in the message
+        raise ValueError("between 10% and 95%: beyond, servers are idle or have no room")
+    return share
+
+
+class Scaling(Model):
+    """What decides about the number of app servers, where `instances` is a range."""
+
+    cpu: Annotated[PercentField, AfterValidator(_reachable)] = Percent(70)
+    """Part of its `cpu` that a server should use, in the mean."""
+    in_flight: Annotated[Annotated[float, Field(gt=0, le=100_000)] | None, NoneWord] = None
+    """Requests that one server should work on at a time; by default learned from the CPU that they need. For
+    an app that waits more than it computes, give its workers or threads, less a reserve."""
+    latency: Annotated[TimerField | None, NoneWord] = None
+    """Time in which 95 of 100 requests should be answered. Slower answers add servers only while those there
+    are have work: more of them do not help a slow database."""
+    down_after: TimerField = Duration(180)
+    """How long fewer servers must have been enough before one is removed."""
+
+
 class App(Model):
     """The web application and the servers that run it."""
 
@@ -219,6 +245,8 @@ class App(Model):
     """Path that answers 2xx or 3xx while an instance can serve."""
     instances: Annotated[CountField, AfterValidator(_some_servers)]
     """App servers: a number, or a range for auto-scaling; the least number is started."""
+    scaling: Scaling = Scaling()
+    """What decides about their number within the range."""
     cpu: Annotated[float, Field(gt=0, le=1024)]
     """CPU cores for each instance, at most."""
     memory: Annotated[SizeField, _at_least("16MB")]

@@ -1,4 +1,4 @@
-"""Quantities as owners write them: `16GB`, `30s`, `3..20`.
+"""Quantities as owners write them: `16GB`, `30s`, `3..20`, `70%`.
 
 Sizes are binary (1 GB = 1024 MB), as database and cache settings count them. A value is always kept
 in its base unit (bytes, seconds) and prints in the largest unit that loses nothing.
@@ -92,6 +92,32 @@ class Count:
 
     def __str__(self) -> str:
         return str(self.minimum) if self.minimum == self.maximum else f"{self.minimum}..{self.maximum}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Percent:
+    """A part of a whole, in hundredths."""
+
+    percent: float
+
+    @staticmethod
+    def parse(text: str) -> Percent:
+        """`70%`, `12.5%`. Raises ValueError saying what was expected."""
+        match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)\s*%", text.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is not a percentage; write a number and %, like 70%")
+        value = float(match[1])
+        if value > 100:  # noqa: PLR2004 - said in the message
+            raise ValueError(f"{text!r} is more than 100%")
+        return Percent(value)
+
+    @property
+    def share(self) -> float:
+        """As a part of one."""
+        return self.percent / 100
+
+    def __str__(self) -> str:
+        return f"{self.percent:g}%"
 
 
 @dataclass(frozen=True, slots=True)
