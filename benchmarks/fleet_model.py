@@ -8,13 +8,13 @@ percentile of the waiting time of an M/M/c queue (A. K. Erlang, 1917). Everythin
 from __future__ import annotations
 
 import math
-import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import random
 
 WORKERS = 8
 SERVICE = 0.1

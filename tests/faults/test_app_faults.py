@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from asbuilt.engines.haproxy import admin
-from asbuilt.engines.haproxy.config import MASTER_SOCKET
+from asbuilt.engines.haproxy.names import MASTER_SOCKET
 from asbuilt.observe.snapshot import Health
 from asbuilt.targets.local.client import find_agent
 from support import until

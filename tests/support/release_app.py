@@ -14,6 +14,7 @@ OWN = {"/health", "/smoke"}
 """Paths that no user asks for."""
 KEPT: list[object] = []
 ORDERS = 0
+PAUSE = float(os.environ.get("PAUSE", "0"))
 
 
 def count_order() -> None:
@@ -46,7 +47,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 count_order()
             if MODE == "leak" and self.path not in OWN:
                 KEPT.append(Path(__file__).open())  # noqa: SIM115 - that is the leak
-            time.sleep(0.3 if MODE == "slow" and self.path == "/slow" else 0)
+            time.sleep(0.3 if MODE == "slow" and self.path == "/slow" else PAUSE)
             self.answer(200, f"{os.environ['ASBUILT_NODE']} {os.environ['ASBUILT_RELEASE']} {self.path}")
 
     def do_POST(self) -> None:

@@ -62,6 +62,8 @@ def _render(status: dict[str, Any]) -> str:
         ]
     lines += [f"  {node['id']}: {node['problem']}" for node in nodes if node.get("problem")]
     lines += [f"note: {note}" for note in status["notes"]]
+    if status["scaling"]:
+        lines.append(f"scaling: {status['scaling']['reason']}")
     operation = status["operation"]
     if operation:
         lines.append(f"under way: {operation['verb']} by {operation['owner']} since {operation['since']}")

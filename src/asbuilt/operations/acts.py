@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from asbuilt.engines.app.advice import render_advice
 from asbuilt.engines.app.engine import find_host_name
 from asbuilt.engines.haproxy import admin as balancer
-from asbuilt.engines.haproxy.config import ADMIN_SOCKET, MASTER_SOCKET
+from asbuilt.engines.haproxy.names import ADMIN_SOCKET, MASTER_SOCKET
 from asbuilt.engines.postgresql.admin import open_admin
 from asbuilt.engines.redis import admin as cache
 from asbuilt.graph.model import Kind, Role

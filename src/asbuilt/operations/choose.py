@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.operations.build import Build, find_build, find_finished
-from asbuilt.operations.gather import Gathered, resolve_app_secrets
+from asbuilt.operations.gather import Gathered, recall_app_secrets, resolve_app_secrets
 from asbuilt.operations.reading import read_journal
 from asbuilt.operations.releases import choose_release, foresee_release, restore_app
 from asbuilt.plan.site import Release
@@ -42,7 +42,9 @@ def remake_release(gathered: Gathered, record: ReleaseRecord) -> Release:
     """
     app = restore_app(record, gathered.environment.app)
     artifact = find_finished(record.artifact, app, gathered.stage.root / "releases", gathered.runner)
-    secrets = resolve_app_secrets(gathered.stage, app, gathered.tell)
+    secrets = recall_app_secrets(gathered.stage, app, record.id) if gathered.recall else None
+    if secrets is None:
+        secrets = resolve_app_secrets(gathered.stage, app, gathered.tell)
     return Release(record.id, artifact.id, artifact.folder, artifact.path, artifact.env, app, secrets)
 
 

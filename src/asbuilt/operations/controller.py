@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asbuilt.operations.deploy import Outcome, deploy
-from asbuilt.operations.order import Order, load_pending
-from asbuilt.operations.prepare import FLEET
+from asbuilt.operations.goal import load_pending
+from asbuilt.operations.order import Order
 from asbuilt.operations.progress import silent
-from asbuilt.operations.reading import read_facts
+from asbuilt.operations.reading import FLEET, read_facts
 from asbuilt.operations.runs import END, Writer, forget_asked, set_current
 from asbuilt.operations.session import open_session
 from asbuilt.spec.load import load
@@ -54,7 +54,7 @@ def main(words: list[str]) -> int:
 
 
 def _run(stage: Stage, order: Order, run: str, writer: Writer) -> Outcome:
-    with open_session(stage, order.verb, writer.tell) as session:
+    with open_session(stage, order.verb, writer.tell, patient=not order.why) as session:
         set_current(stage.root, run)
         forget_asked(stage.root)
         owner = session.held.client.owner

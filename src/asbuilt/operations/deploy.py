@@ -13,18 +13,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from asbuilt.engines.haproxy import admin as balancer
-from asbuilt.engines.haproxy.config import ADMIN_SOCKET
+from asbuilt.engines.haproxy.names import ADMIN_SOCKET
 from asbuilt.observe.snapshot import Health
 from asbuilt.operations.acts import Acts
 from asbuilt.operations.choose import remake_release
 from asbuilt.operations.entry import verify_entry
 from asbuilt.operations.execute import run_plan
 from asbuilt.operations.gather import Gathered, gather
-from asbuilt.operations.order import Order, Pending, choose_goal, keep_pending, load_fleet, load_pending
-from asbuilt.operations.prepare import FLEET, ROLLOUT, Offer, Prepared, arrange, refuse_half_way
+from asbuilt.operations.goal import Pending, choose_goal, keep_pending, load_fleet, load_pending
+from asbuilt.operations.prepare import Offer, Prepared, arrange, refuse_half_way
 from asbuilt.operations.progress import Event, Tell
 from asbuilt.operations.proof import Proof
 from asbuilt.operations.prune import prune_builds
+from asbuilt.operations.reading import FLEET, ROLLOUT
 from asbuilt.operations.runs import take_asked
 from asbuilt.operations.up import remember_summary
 from asbuilt.plan.fleet import Fleet, to_json
@@ -38,6 +39,7 @@ from asbuilt.values.errors import AsbuiltError, RefusedError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from asbuilt.operations.order import Order
     from asbuilt.operations.session import Session
     from asbuilt.plan.site import Release
     from asbuilt.targets.local.client import AgentClient
@@ -89,8 +91,9 @@ class _Walk:
         self._stage, self._session, self._client, self._order = stage, session, client, order
         self._plain_tell = tell
         self._releases = Releases(session.journal)
-        self._gathered: Gathered = gather(stage, touch=True, tell=tell)
+        self._gathered: Gathered = gather(stage, touch=True, tell=tell, recall=bool(order.why))
         self._pending: Pending
+        self._skip: frozenset[str] = frozenset()
         self._phases: list[tuple[str, float]] = []
         self._proof = Proof(stage, self._gathered.environment, client, tell)
 
@@ -142,7 +145,7 @@ class _Walk:
         if advance(fleet, goal) is None:
             words = f"release {goal.release} serves already, on {goal.count} app servers"
         elif goal.release == fleet.stable:
-            words = f"{goal.count} app servers with release {goal.release}"
+            words = self._order.why or f"{goal.count} app servers with release {goal.release}"
         else:
             words = f"release {goal.release} follows {fleet.stable}: {goal.strategy}"
         self._plain_tell(Event("note", "", words, data={"release": goal.release, "before": fleet.stable}))
@@ -151,11 +154,22 @@ class _Walk:
         try:
             self._walk(fleet)
         except AsbuiltError as error:
+            if self._pending.stays:
+                self._use_what_came_up()
             if self._pending.back or self._pending.stays:
                 raise
             self._give_up(error)
         else:
             self._finish()
+
+    def _use_what_came_up(self) -> None:
+        """Not all servers got ready: those that did get their part of the traffic."""
+        seen = self._client.snapshot().workloads
+        fleet = load_fleet(self._session.journal, self._stage)
+        nodes = {f"app-{number}" for number in fleet.servers}
+        self._skip = frozenset(n for n in nodes if n not in seen or seen[n].health is not Health.READY)
+        with suppress(AsbuiltError):  # the first trouble is the one to tell
+            self._move(fleet, fleet)
 
     def _walk(self, fleet: Fleet) -> None:
         # the first turn makes what a killed walk had written down and not made
@@ -203,7 +217,7 @@ class _Walk:
     def _converge(self, prepared: Prepared) -> None:
         seen = replace(self._client.snapshot(), setups=prepared.setups_done)
         steps = plan(prepared.desired, seen)
-        if self._pending.back:
+        if self._pending.back or self._skip:
             steps = self._without_the_bad(steps, prepared)
         if not steps.empty:
             acts = Acts(prepared, self._client, self._session.epoch, self._session.journal.remember_setup)
@@ -217,7 +231,8 @@ class _Walk:
     def _without_the_bad(self, steps: Plan, prepared: Prepared) -> Plan:
         """On the way back nobody waits for servers of the release that is left: they may never get ready."""
         good = self._pending.goal.release
-        bad = {f"app-{number}" for number, release in prepared.fleet.servers.items() if release != good}
+        servers = prepared.fleet.servers
+        bad = {f"app-{number}" for number, release in servers.items() if release != good} | self._skip
         starts = {StepKind.START, StepKind.RESTART}
         return Plan(tuple(one for one in steps.steps if one.subject not in bad or one.kind not in starts))
 

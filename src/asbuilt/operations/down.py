@@ -10,7 +10,7 @@ from asbuilt.observe.snapshot import Snapshot
 from asbuilt.operations.acts import stop_act
 from asbuilt.operations.execute import run_plan
 from asbuilt.operations.session import open_session
-from asbuilt.operations.status import SUMMARY
+from asbuilt.operations.status import DECISION, SUMMARY
 from asbuilt.plan.planner import plan_down
 from asbuilt.plan.render import render_json
 from asbuilt.plan.step import Plan, StepKind
@@ -56,7 +56,8 @@ def stop_environment(stage: Stage, tell: Tell) -> int:
                 act = stop_act(client, session.epoch)
                 done = run_plan(steps, {StepKind.STOP: act}, session.watch(operation), tell)
         client.shutdown(session.epoch)
-        (stage.root / SUMMARY).unlink(missing_ok=True)
+        for name in (SUMMARY, DECISION):
+            (stage.root / name).unlink(missing_ok=True)
     deadline = time.monotonic() + _LET_GO_WITHIN
     while (left := leftovers(stage.root)) and time.monotonic() < deadline:
         remove_empty_groups(stage.root)

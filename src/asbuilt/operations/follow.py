@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from asbuilt.operations.reading import read_journal
 from asbuilt.operations.runs import END, FOLDER, Reader, find_current, has_ended, new_run, path_of
 from asbuilt.record.lock import look
+from asbuilt.targets.local.names import MARKER
 from asbuilt.values.errors import EXIT_FAILED, AsbuiltError, RefusedError
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def start(stage: Stage, order: Order) -> tuple[str, subprocess.Popen[bytes]]:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            # it is nobody's helper, also when one has started it
+            env={name: value for name, value in os.environ.items() if name != MARKER},
         )
     finally:
         os.close(log)

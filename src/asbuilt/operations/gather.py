@@ -18,6 +18,8 @@ from asbuilt.operations.secrets import resolve_secrets
 from asbuilt.plan.site import Tools
 from asbuilt.record.vault import Vault
 from asbuilt.spec.load import Loaded, load
+from asbuilt.targets.local.files import read_json
+from asbuilt.targets.local.names import Paths
 from asbuilt.values.secret import Secret
 from asbuilt.values.stage import Stage
 
@@ -55,6 +57,7 @@ class Gathered:
         vault: the generated ones.
         touch: whether things may be written.
         tell: hears what is waited for.
+        recall: secrets are those that the app servers were given, not those of this shell.
     """
 
     stage: Stage
@@ -66,6 +69,7 @@ class Gathered:
     vault: Vault
     touch: bool
     tell: Tell
+    recall: bool = False
 
     @property
     def environment(self) -> Environment:
@@ -73,8 +77,8 @@ class Gathered:
         return self.loaded.spec.environments[self.stage.environment]
 
 
-def gather(stage: Stage, *, touch: bool, tell: Tell) -> Gathered:
-    """Read the spec, find the programs, resolve the secrets."""
+def gather(stage: Stage, *, touch: bool, tell: Tell, recall: bool = False) -> Gathered:
+    """Read the spec, find the programs, resolve the secrets (not with `recall`: nobody's shell is there)."""
     loaded = load(stage.file)
     architecture = build(loaded.spec, stage.environment)
     runner = Runner(find_identity())
@@ -82,11 +86,24 @@ def gather(stage: Stage, *, touch: bool, tell: Tell) -> Gathered:
     with ThreadPoolExecutor() as pool:
         tools = pool.submit(find_all_tools, architecture, engines, runner)
         app = loaded.spec.environments[stage.environment].app
-        secrets = resolve_app_secrets(stage, app, tell)
+        secrets = {} if recall else resolve_app_secrets(stage, app, tell)
         vault = Vault(stage.root / "secrets.json", keep=touch)
-        return Gathered(stage, loaded, runner, engines, tools.result(), secrets, vault, touch, tell)
+        return Gathered(stage, loaded, runner, engines, tools.result(), secrets, vault, touch, tell, recall)
 
 
 def resolve_app_secrets(stage: Stage, app: App, tell: Tell) -> Mapping[str, Secret]:
     """The secrets of one configuration of the app, by name of their variable."""
     return resolve_secrets(app.secrets, stage.project, os.environ, lambda text: tell(Event("note", "", text)))
+
+
+def recall_app_secrets(stage: Stage, app: App, release: str) -> Mapping[str, Secret] | None:
+    """The secrets that a server of this release was given; None where none of them is on record."""
+    for file in sorted(Paths(stage.root).workloads.glob("app-*.json")):
+        state = read_json(file)
+        workload = state.get("workload") if state else None
+        if not isinstance(workload, dict) or workload.get("release") != release:
+            continue
+        given = dict(workload["secret_env"])
+        if set(app.secrets) <= set(given):
+            return {name: Secret(given[name]) for name in app.secrets}
+    return None

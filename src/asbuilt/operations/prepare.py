@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from asbuilt.engines.app.config import BUILD
 from asbuilt.engines.app.engine import check_program
@@ -23,7 +23,7 @@ from asbuilt.operations.build import Build
 from asbuilt.operations.choose import find_release, find_standing, remake_release
 from asbuilt.operations.gather import Gathered, gather
 from asbuilt.operations.progress import Event, Tell
-from asbuilt.operations.reading import read_facts, read_journal, read_setups
+from asbuilt.operations.reading import FLEET, LOAD, ROLLOUT, SCALE, read_facts, read_journal, read_setups
 from asbuilt.plan.fleet import Fleet, from_json
 from asbuilt.plan.fleet import settle as settle_fleet
 from asbuilt.plan.planner import Desired
@@ -38,13 +38,6 @@ from asbuilt.values.stage import Stage
 if TYPE_CHECKING:
     from asbuilt.record.journal import Journal
     from asbuilt.spec.schema import Environment
-
-FLEET: Final = "fleet"
-"""Fact of the journal: the app servers that are wanted."""
-ROLLOUT: Final = "rollout"
-"""Fact of the journal: the release that is on its way."""
-SCALE: Final = "scale.app"
-"""Fact of the journal: how many app servers the owner wants, in place of the least number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +110,8 @@ def refuse_half_way(stage: Stage, journal: Journal | None) -> None:
 
 
 def count_servers(environment: Environment, facts: Mapping[str, str]) -> int:
-    """App servers wanted: what `scale` said, within the range of the spec; else the least."""
-    wanted = facts.get(SCALE, "")
+    """App servers wanted, within the range: what `scale` said, else what the load asks for or the least."""
+    wanted = facts.get(SCALE) or facts.get(LOAD, "")
     least, most = environment.app.instances.minimum, environment.app.instances.maximum
     return min(max(int(wanted), least), most) if wanted.isdecimal() else least
 
@@ -160,6 +153,7 @@ def arrange(gathered: Gathered, fleet: Fleet, offer: Offer, journal: Journal | N
         releases={f"app-{number}": offer.by_id[one] for number, one in fleet.servers.items()},
         fleet=fleet,
         migrates=offer.forward,
+        file=stage.file.name,
     )
     wanted = [engine.realize(architecture, site, gathered.runner) for engine in gathered.engines]
     setups = {setup.id: setup for one in wanted for setup in one.setups}

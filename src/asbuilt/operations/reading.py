@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 JOURNAL: Final = "journal.sqlite"
+FLEET: Final = "fleet"
+"""Fact of the journal: the app servers that are wanted."""
+ROLLOUT: Final = "rollout"
+"""Fact of the journal: the release that is on its way."""
+SCALE: Final = "scale.app"
+"""Fact of the journal: how many app servers the owner wants, whatever the load is."""
+LOAD: Final = "load.app"
+"""Fact of the journal: how many app servers the load asks for, in place of the least number."""
 
 
 def read_journal(stage: Stage, journal: Journal | None, read: Callable[[Journal], T]) -> T | None:
@@ -38,3 +47,15 @@ def read_facts(stage: Stage, journal: Journal | None) -> Mapping[str, str]:
 def read_setups(stage: Stage, journal: Journal | None) -> Mapping[str, str]:
     """The setups that are known as done, with their keys."""
     return read_journal(stage, journal, Journal.setups) or {}
+
+
+def peek_facts(stage: Stage) -> Mapping[str, str] | None:
+    """The facts on record, read without proof, so that it can be done all the time; None where it can't."""
+    try:
+        connection = sqlite3.connect(f"file:{stage.root / JOURNAL}?mode=ro", uri=True, timeout=1.0)
+        try:
+            return dict(connection.execute("SELECT key, value FROM facts").fetchall())
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return None

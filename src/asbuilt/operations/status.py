@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SUMMARY = "environment.json"
 """Written by `up`: what no process can tell (entry points, nodes without a process, notes)."""
 
+DECISION = "scaling.json"
+"""Written by the autoscaler: what it decided last, and why."""
+
 _READY = "ready"
 _WORST = ("failing", "stopped", "starting", "draining", _READY)
 
@@ -66,12 +69,22 @@ def read_status(stage: Stage) -> dict[str, Any]:
         "entrypoints": summary.get("entrypoints", {}) if running else {},
         "nodes": sorted(nodes, key=_order) if running else [],
         "operation": _operation(stage),
+        "scaling": _scaling(stage) if running else None,
         "notes": notes,
     }
 
 
 def _utc(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _scaling(stage: Stage) -> dict[str, Any] | None:
+    """What the autoscaler decided last; None where there is none."""
+    try:
+        found: dict[str, Any] = json.loads((stage.root / DECISION).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return {name: found.get(name) for name in ("at", "servers", "reason", "at_ceiling")}
 
 
 def _operation(stage: Stage) -> dict[str, str] | None:

@@ -16,9 +16,10 @@ from asbuilt.observe.snapshot import Snapshot
 from asbuilt.operations.acts import Acts
 from asbuilt.operations.entry import reachable, verify_entry
 from asbuilt.operations.execute import run_plan
-from asbuilt.operations.prepare import FLEET, Prepared, make_root, prepare, refuse_half_way
+from asbuilt.operations.prepare import Prepared, make_root, prepare, refuse_half_way
 from asbuilt.operations.progress import Event, Tell
 from asbuilt.operations.prune import prune_builds
+from asbuilt.operations.reading import FLEET
 from asbuilt.operations.session import Session, open_session
 from asbuilt.operations.status import SUMMARY
 from asbuilt.plan.fleet import to_json

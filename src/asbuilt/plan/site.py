@@ -90,6 +90,7 @@ class Site:
         memory: bytes of memory of this machine.
         fleet: which part of the traffic goes where; None: every app node takes its part.
         migrates: `release` brings its migration; not so on the way back to an older one.
+        file: name of the spec in the project's folder.
     """
 
     root: Path
@@ -106,6 +107,7 @@ class Site:
     releases: Mapping[str, Release] = field(default_factory=dict)
     fleet: Fleet | None = None
     migrates: bool = True
+    file: str = "asbuilt.yaml"
 
     def node_dir(self, node: str) -> Path:
         """The folder of one node: `data/`, `conf/`, `tmp/`, `home/` live below it."""

@@ -150,9 +150,9 @@ def check_environment(environment: Environment) -> Iterator[Finding]:
 def find_notes(environment: Environment) -> Iterator[str]:
     """What is accepted but not done yet, or done otherwise than one may think."""
     app = environment.app
-    if app.instances.minimum != app.instances.maximum:
+    if app.instances.minimum != app.instances.maximum and environment.load_balancer is None:
         least = app.instances.minimum
-        yield f"app.instances {app.instances}: not supported yet: scaling by load; {least} are started"
+        yield f"app.instances {app.instances}: the load is counted by a load balancer; {least} are started"
     if environment.database is not None and environment.database.backup is not None:
         yield "database.backup: not supported yet: no backups are taken"
     secret = app.secrets.keys() | {

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from asbuilt.engines.haproxy import admin
-from asbuilt.engines.haproxy.config import ADMIN_SOCKET, MASTER_SOCKET
 from asbuilt.engines.haproxy.engine import HaproxyEngine
+from asbuilt.engines.haproxy.names import ADMIN_SOCKET, MASTER_SOCKET
 from asbuilt.exec.authority import Authority
 from asbuilt.exec.runner import Runner
 from asbuilt.graph.build import build

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from asbuilt.engines.haproxy.apps import APP, CANDIDATE, HOLD, SHARE
+from asbuilt.engines.haproxy.names import APP, CANDIDATE, HOLD, SHARE
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
@@ -42,6 +42,21 @@ class Server:
     status: str
     sessions: int
     check: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the app servers have to do, as the balancer counts it.
+
+    Args:
+        ready: app servers in rotation.
+        in_flight: requests that are not answered yet, queued ones included.
+        requests: requests since the balancer started or reloaded; only differences mean something.
+    """
+
+    ready: int
+    in_flight: int
+    requests: int
 
 
 def ask(socket: Path, command: str, *, timeout: float = _TIMEOUT) -> str:
@@ -105,6 +120,25 @@ def parse_servers(said: str) -> tuple[Server, ...]:
 def ask_servers(admin: Path) -> tuple[Server, ...]:
     """Every server with its state and its load."""
     return parse_servers(ask(admin, "show stat -1 4 -1"))
+
+
+def parse_load(said: str) -> Load:
+    """The load in the answer to `show stat` with backends and servers."""
+    ready = in_flight = requests = 0
+    for row in csv.DictReader(said.removeprefix("# ").splitlines()):
+        if row["pxname"] not in _APPS:
+            continue
+        if row["svname"] == "BACKEND":
+            in_flight += int(row["scur"] or 0)
+            requests += int(row["stot"] or 0)
+        elif row["pxname"] != HOLD:
+            ready += row["status"].startswith("UP")
+    return Load(ready, in_flight, requests)
+
+
+def ask_load(admin: Path) -> Load:
+    """What the app servers have to do now. Raises AsbuiltError LB-002 when nobody answers."""
+    return parse_load(ask(admin, "show stat -1 6 -1"))
 
 
 def set_state(admin: Path, node: str, state: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asbuilt.engines.haproxy.names import APP, CANDIDATE, HOLD, SHARE
 from asbuilt.engines.haproxy.words import milliseconds, quote, quote_format
 from asbuilt.graph.model import Kind
 
@@ -18,16 +19,8 @@ if TYPE_CHECKING:
     from asbuilt.plan.site import Site
     from asbuilt.spec.schema import LoadBalancer
 
-APP = "app"
-"""Backend of the app servers."""
-CANDIDATE = "candidate"
-"""Backend of the app servers of a second release, while it gets a share of the traffic of its own."""
-SHARE = "proc.share"
-"""Ten-thousandths of the traffic that go to the candidate; changed at run time, and kept over reloads."""
 _BUCKET = "asbuilt-bucket"
 """Cookie with a number below 10,000: who has one below the share belongs to the candidate."""
-HOLD = "hold"
-"""The same servers without checks, for when every check fails."""
 
 
 def render_share(fleet: Fleet | None) -> list[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asbuilt.engines.haproxy.apps import APP, HOLD, render_apps, render_choice, render_share
+from asbuilt.engines.haproxy.apps import render_apps, render_choice, render_share
+from asbuilt.engines.haproxy.names import ADMIN_SOCKET, APP, HOLD
 from asbuilt.engines.haproxy.routes import count_connections, render_routes
 from asbuilt.engines.haproxy.words import quote
 from asbuilt.graph.model import Kind
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 CERTIFICATE = "public"
 CONFIG = "conf/haproxy.cfg"
-MASTER_SOCKET = "run/master.sock"
-ADMIN_SOCKET = "run/admin.sock"
 _REDIRECT_CONNECTIONS = 1000
 _OWN_CONNECTIONS = 200
 """Statistics, metrics and the check of its own entry: they must answer when the entry is full."""

@@ -14,15 +14,14 @@ from asbuilt.engines.finder import Candidate, find_tools, from_spec, system_fold
 from asbuilt.engines.folders import give
 from asbuilt.engines.haproxy.admin import swap_certificate
 from asbuilt.engines.haproxy.config import (
-    ADMIN_SOCKET,
     CERTIFICATE,
     CONFIG,
-    MASTER_SOCKET,
     certificate_names,
     clamp_connections,
     entry_binds,
     render_config,
 )
+from asbuilt.engines.haproxy.names import ADMIN_SOCKET, MASTER_SOCKET
 from asbuilt.engines.haproxy.routes import cache_routed, count_connections, database_routed
 from asbuilt.exec.authority import Authority
 from asbuilt.graph.model import Kind
