@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from asbuilt.plan.evidence import NONE, Count, Odds
+from asbuilt.plan.evidence import MOST, NONE, Count, Odds
 from asbuilt.plan.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -48,20 +48,26 @@ class Comparison:
     Args:
         factor: how many times the stable release's odds still pass.
         times: the alternatives, see `evidence.Odds`.
+        most: what one comparison can gain, see there.
         by_route: whether routes are asked apart as well.
     """
 
-    def __init__(self, factor: float, times: tuple[float, ...], *, by_route: bool = True) -> None:
-        self._fresh, self._by_route = Odds.start(factor, times), by_route
+    def __init__(
+        self, factor: float, times: tuple[float, ...], most: float = MOST, *, by_route: bool = True
+    ) -> None:
+        self._fresh, self._by_route = Odds.start(factor, times, most), by_route
         self.pooled = self._fresh
         self._routes: dict[str, Odds] = {}
 
-    def see(self, pairs: Pairs) -> None:
-        """One tick more: of each route the counts of candidate and stable release."""
-        self.pooled = self.pooled.see(*add_up(pairs))
+    def see(self, pairs: Pairs, *, wait: bool = False) -> None:
+        """One tick more: of each route the counts of candidate and stable release.
+
+        `wait`: they are compared together with those of the next.
+        """
+        self.pooled = self.pooled.see(*add_up(pairs), wait=wait)
         if self._by_route:
             for route, (candidate, stable) in sorted(pairs.items()):
-                self._routes[route] = self._routes.get(route, self._fresh).see(candidate, stable)
+                self._routes[route] = self._routes.get(route, self._fresh).see(candidate, stable, wait=wait)
 
     def part(self) -> None:
         """The shares of the traffic change now."""

@@ -34,6 +34,9 @@ _CERTAIN: Final = 1e9
 """Odds are not shown beyond: nobody can imagine them, and the model is not that exact."""
 _SLIGHTLY: Final = (1.5, 2.5, 5.0, 15.0)
 """Alternatives where events are nothing rare: a tenth of all requests is slow anyway."""
+_MOMENT: Final = 15.0
+"""What the times of one second can gain at most: standing still once, for a second or two, proves nothing."""
+_SECOND: Final = 0.999
 _HIGHEST: Final = 0.9
 """A chance of events above which "less than that" is no praise."""
 
@@ -154,11 +157,11 @@ class Gate:
 
     def __init__(self, settings: Settings, candidate: str = "candidate", stable: str = "stable") -> None:
         self._settings, self._names = settings, (candidate, stable)
-        self._seconds = self._since = 0.0
+        self._seconds = self._since = self._held = 0.0
         self._slow = Slow(settings.quantile, settings.ratio, settings.extra, settings.least)
         self._comparisons = {
             ERRORS: Comparison(settings.factor, TIMES),
-            LATENCY: Comparison(settings.slow_factor, _SLIGHTLY),
+            LATENCY: Comparison(settings.slow_factor, _SLIGHTLY, _MOMENT),
             **{one.name: Comparison(one.factor, _SLIGHTLY, by_route=False) for one in settings.metrics},
         }
         self._limits: dict[str, _Limit] = {}
@@ -170,7 +173,8 @@ class Gate:
             ERRORS: _Praise(settings.tolerance, settings.factor),
             LATENCY: _Praise(2 * (1 - settings.quantile), 2 * settings.slow_factor),
         }
-        self._weights = _build_weights(settings)
+        self.weights = _build_weights(settings)
+        """Of each reason, how much of `alpha` it may use."""
         self._bad = False
 
     def begin_step(self) -> None:
@@ -204,8 +208,12 @@ class Gate:
             for route in sorted({*candidate, *stable})
         }
         slow = self._slow.count(candidate if warm else {}, stable)
-        self._compare(ERRORS, failed)
-        self._compare(LATENCY, slow)
+        self._held += seconds
+        self._comparisons[ERRORS].see(failed)
+        self._comparisons[LATENCY].see(slow, wait=self._held < _SECOND)
+        self._held = 0.0 if self._held >= _SECOND else self._held
+        self._praise[ERRORS].see(*add_up(failed))
+        self._praise[LATENCY].see(*add_up(slow))
         ours, theirs = add_up(failed)
         for metric in self._settings.metrics:
             a, b = (counters or {}).get(metric.name, (0, 0))
@@ -214,10 +222,6 @@ class Gate:
         self._limit(candidate if warm else {}, ours)
         self._slow.learn(stable)
         return self._conclude()
-
-    def _compare(self, reason: str, pairs: Mapping[str, tuple[Count, Count]]) -> None:
-        self._comparisons[reason].see(pairs)
-        self._praise[reason].see(*add_up(pairs))
 
     def _limit(self, candidate: Mapping[str, Tally], errors: Count) -> None:
         if (limit := self._limits.get("error limit")) is not None:
@@ -232,14 +236,14 @@ class Gate:
             **{name: one.wealth.value for name, one in self._limits.items()},
         }
         good = {name: praise.wealth.value for name, praise in self._praise.items()}
-        together = sum(self._weights[name] * value for name, value in bad.items())
+        together = sum(self.weights[name] * value for name, value in bad.items())
         self._bad = self._bad or together >= 1 / self._settings.alpha
         verdict = Verdict.UNDECIDED
         if self._bad:
             verdict = Verdict.BAD
         elif all(value >= 1 / self._settings.doubt for value in good.values()):
             verdict = Verdict.GOOD
-        reason = max(bad, key=lambda name: self._weights[name] * bad[name])
+        reason = max(bad, key=lambda name: self.weights[name] * bad[name])
         evidence: dict[str, object] = {
             "verdict": str(verdict),
             "reason": reason,
