@@ -7,21 +7,12 @@ probability `doubt` at most; without traffic nothing is ever called good. Why th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from asbuilt.plan.comparison import Comparison, Slow, add_up
-from asbuilt.plan.evidence import (
-    LATER,
-    NONE,
-    PARTS,
-    TIMES,
-    Count,
-    Wealth,
-    above_factors,
-    below_factors,
-)
+from asbuilt.plan.comparison import Comparison, Limit, Praise, Slow, add_up
+from asbuilt.plan.evidence import NONE, TIMES, Count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +28,6 @@ _SLIGHTLY: Final = (1.5, 2.5, 5.0, 15.0)
 _MOMENT: Final = 15.0
 """What the times of one second can gain at most: standing still once, for a second or two, proves nothing."""
 _SECOND: Final = 0.999
-_HIGHEST: Final = 0.9
-"""A chance of events above which "less than that" is no praise."""
 
 
 class Verdict(StrEnum):
@@ -116,42 +105,6 @@ class Finding:
     evidence: dict[str, object]
 
 
-@dataclass(slots=True)
-class _Limit:
-    """The candidate alone, against "at most this share"."""
-
-    share: float
-    wealth: Wealth = field(default_factory=lambda: Wealth.start(len(TIMES), LATER))
-    count: Count = NONE
-
-    def see(self, count: Count) -> None:
-        self.count = self.count.plus(count)
-        if count.requests:
-            self.wealth = self.wealth.bet(above_factors(count, self.share))
-
-
-@dataclass(slots=True)
-class _Praise:
-    """Evidence of one step that the candidate's events are rarer than what is tolerated."""
-
-    least: float
-    factor: float
-    wealth: Wealth = field(default_factory=lambda: Wealth.start(len(PARTS)))
-    stable: Count = NONE
-    limit: float = 0.0
-
-    def see(self, candidate: Count, stable: Count) -> None:
-        # half an event more keeps a short luck of the stable release from being the measure
-        running = (self.stable.events + 0.5) / (self.stable.requests + 1) if self.stable.requests else 0.0
-        self.limit = max(self.least, min(self.factor * running, _HIGHEST))
-        if candidate.requests:
-            self.wealth = self.wealth.bet(below_factors(candidate, self.limit))
-        self.stable = self.stable.plus(stable)
-
-    def again(self) -> None:
-        self.wealth = Wealth.start(len(PARTS))
-
-
 class Gate:
     """Judges one rollout: `observe` once for each tick, `begin_step` whenever the share has changed."""
 
@@ -164,14 +117,14 @@ class Gate:
             LATENCY: Comparison(settings.slow_factor, _SLIGHTLY, _MOMENT),
             **{one.name: Comparison(one.factor, _SLIGHTLY, by_route=False) for one in settings.metrics},
         }
-        self._limits: dict[str, _Limit] = {}
+        self._limits: dict[str, Limit] = {}
         if settings.error_limit is not None:
-            self._limits["error limit"] = _Limit(settings.error_limit)
+            self._limits["error limit"] = Limit(settings.error_limit)
         if settings.time_limit is not None:
-            self._limits["time limit"] = _Limit(0.05)
+            self._limits["time limit"] = Limit(0.05)
         self._praise = {
-            ERRORS: _Praise(settings.tolerance, settings.factor),
-            LATENCY: _Praise(2 * (1 - settings.quantile), 2 * settings.slow_factor),
+            ERRORS: Praise(settings.tolerance, settings.factor),
+            LATENCY: Praise(2 * (1 - settings.quantile), 2 * settings.slow_factor),
         }
         self.weights = _build_weights(settings)
         """Of each reason, how much of `alpha` it may use."""
