@@ -13,9 +13,13 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from asbuilt.plan.histogram import Histogram, bucket_of, upper
 from asbuilt.plan.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +122,30 @@ class Crowd:
                 times = Counter(choices(buckets, cum_weights=weights, k=requests))
                 found[route.name] = Tally(requests, errors, Histogram(dict(times)))
         return found
+
+
+PAUSE = 1.0
+"""Seconds that a server stands still, as with a collection of garbage."""
+
+
+def pausing(crowd: Crowd, every: float, servers: int) -> Iterator[dict[str, Tally]]:
+    """The same users, at servers that stand still for `PAUSE` now and then: what falls into it waits.
+
+    Args:
+        crowd: whose requests they are, shared out evenly.
+        every: seconds between two pauses of one server on average; 0: it never pauses.
+        servers: how many there are; each pauses by itself.
+    """
+    source = crowd.source
+    while True:
+        found = crowd.tick()
+        pauses = sum(source.random() < 1 / every for _ in range(servers)) if every else 0
+        for tally in found.values() if pauses else ():
+            waited: Counter[int] = Counter()
+            for bucket, count in tally.times.counts.items():
+                for _ in range(count):
+                    held = source.random() < pauses / servers * PAUSE
+                    wait = 1000 * PAUSE * source.random() if held else 0.0
+                    waited[bucket_of(upper(bucket) + wait) if held else bucket] += 1
+            tally.times = Histogram(dict(waited))
+        yield found

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import canary
 import connections
 import failover
 import idle
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[[int], list[Row]]] = {
     "plan": plan.rows,
     "load": lambda runs: load.rows(3 * runs),
     "connections": connections.rows,
+    "canary-simulated": canary.rows,
     "failover": lambda runs: failover.rows(3 * runs),
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,3 +101,42 @@ def test_the_closing_line_of_a_suite_is_counted(tool: Tool) -> None:
     line = "== 1 failed, 7 passed, 2 skipped, 3 errors in 1.76s =="
     assert parse(line) == {"passed": 7, "failed": 4, "skipped": 2}
     assert parse("no tests ran in 0.01s") == {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def test_flagger_acts_at_the_check_after_the_one_that_failed_and_argo_at_once(tool: Tool) -> None:
+    canary, tally = tool("canary"), importlib.import_module("asbuilt.plan.tally").Tally
+    bad, fine = {"GET /": tally(10, 5)}, {"GET /": tally(10, 0)}
+
+    def seconds(rejects: Callable[..., bool], answers: Callable[[int], object]) -> int | None:
+        return next((n + 1 for n in range(300) if rejects(answers(n), {}, 1.0)), None)
+
+    flagger = canary.Windowed(60, 0, patient=True, success=0.99)
+    argo = canary.Windowed(60, 0, patient=False, success=0.99)
+    assert (seconds(flagger.rejects, lambda _: bad), seconds(argo.rejects, lambda _: bad)) == (120, 60)
+    tutorial = canary.Windowed(10, 9, patient=True, success=0.99)
+    assert seconds(tutorial.rejects, lambda _: bad) == 110
+    argo = canary.Windowed(60, 0, patient=False, success=0.99)
+    assert seconds(argo.rejects, lambda _: fine) is None
+    forgotten = canary.Windowed(60, 0, patient=False, success=0.99)
+    assert seconds(forgotten.rejects, lambda n: bad if 60 <= n < 62 else fine) == 120
+
+
+def test_simulated_requests_are_as_many_and_as_slow_as_they_should_be(tool: Tool) -> None:
+    crowd, source = tool("crowd"), random.Random(1)
+    users = crowd.Crowd(100.0, crowd.failing(crowd.SHOP, 0.1), source)
+    ticks = [users.tick() for _ in range(200)]
+    requests = sum(tally.requests for tick in ticks for tally in tick.values())
+    errors = sum(tally.errors for tick in ticks for tally in tick.values())
+    assert requests == pytest.approx(20_000, rel=0.05)
+    assert errors == pytest.approx(2_000, rel=0.15)
+    times = ticks[0]["GET /search"].times
+    for tick in ticks[1:]:
+        times.merge(tick["GET /search"].times)
+    assert times.quantile(0.5) == pytest.approx(60, rel=0.1)
+    assert times.quantile(0.9) == pytest.approx(60 * math.exp(0.7 * 1.2816), rel=0.1)
+
+
+def test_theory_says_more_seconds_for_fewer_errors(tool: Tool) -> None:
+    bound = tool("canary").bound
+    assert bound(1.0) == pytest.approx(1, abs=0.1)
+    assert bound(1.0) < bound(0.2) < bound(0.05) < bound(0.01)

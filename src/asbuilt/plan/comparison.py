@@ -10,7 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from asbuilt.plan.evidence import NONE, Count, Odds
+from asbuilt.plan.evidence import (
+    LATER,
+    MOST,
+    NONE,
+    PARTS,
+    TIMES,
+    Count,
+    Odds,
+    Wealth,
+    above_factors,
+    below_factors,
+)
 from asbuilt.plan.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -23,6 +34,8 @@ if TYPE_CHECKING:
 POOLED: Final = 0.5
 """Weight of all traffic together; the routes have the rest."""
 _SPREAD: Final = 8
+_HIGHEST: Final = 0.9
+"""A chance of events above which "less than that" is no praise."""
 
 
 def route_weight(place: int) -> float:
@@ -48,20 +61,26 @@ class Comparison:
     Args:
         factor: how many times the stable release's odds still pass.
         times: the alternatives, see `evidence.Odds`.
+        most: what one comparison can gain, see there.
         by_route: whether routes are asked apart as well.
     """
 
-    def __init__(self, factor: float, times: tuple[float, ...], *, by_route: bool = True) -> None:
-        self._fresh, self._by_route = Odds.start(factor, times), by_route
+    def __init__(
+        self, factor: float, times: tuple[float, ...], most: float = MOST, *, by_route: bool = True
+    ) -> None:
+        self._fresh, self._by_route = Odds.start(factor, times, most), by_route
         self.pooled = self._fresh
         self._routes: dict[str, Odds] = {}
 
-    def see(self, pairs: Pairs) -> None:
-        """One tick more: of each route the counts of candidate and stable release."""
-        self.pooled = self.pooled.see(*add_up(pairs))
+    def see(self, pairs: Pairs, *, wait: bool = False) -> None:
+        """One tick more: of each route the counts of candidate and stable release.
+
+        `wait`: they are compared together with those of the next.
+        """
+        self.pooled = self.pooled.see(*add_up(pairs), wait=wait)
         if self._by_route:
             for route, (candidate, stable) in sorted(pairs.items()):
-                self._routes[route] = self._routes.get(route, self._fresh).see(candidate, stable)
+                self._routes[route] = self._routes.get(route, self._fresh).see(candidate, stable, wait=wait)
 
     def part(self) -> None:
         """The shares of the traffic change now."""
@@ -130,6 +149,62 @@ class Slow:
             # the quantile of so many is as good as that of a few more
             if total >= self.least and total >= 1.1 * self._limits.get(route, (0, 0.0))[0]:
                 self._limits[route] = (total, times.quantile(self.quantile))
+
+
+@dataclass(slots=True)
+class Limit:
+    """The candidate alone, against "at most this share of its requests".
+
+    Args:
+        share: the limit, 0..1, both excluded.
+        wealth: the evidence that the share is greater.
+        count: what was counted.
+    """
+
+    share: float
+    wealth: Wealth = field(default_factory=lambda: Wealth.start(len(TIMES), LATER))
+    count: Count = NONE
+
+    def see(self, count: Count) -> None:
+        """One tick more."""
+        self.count = self.count.plus(count)
+        if count.requests:
+            self.wealth = self.wealth.bet(above_factors(count, self.share))
+
+
+@dataclass(slots=True)
+class Praise:
+    """Evidence of one step that the candidate's events are rarer than what is tolerated.
+
+    The limit of a tick is the greater of `least` and `factor` times the stable release's share in all earlier
+    ticks. Without requests of the candidate nothing is gained.
+
+    Args:
+        least: a share that is good enough whatever the stable release does.
+        factor: times the stable release's share that are good enough.
+        wealth: the evidence.
+        stable: what was counted of the stable release.
+        limit: that of the last tick.
+    """
+
+    least: float
+    factor: float
+    wealth: Wealth = field(default_factory=lambda: Wealth.start(len(PARTS)))
+    stable: Count = NONE
+    limit: float = 0.0
+
+    def see(self, candidate: Count, stable: Count) -> None:
+        """One tick more."""
+        # half an event more keeps a short luck of the stable release from being the measure
+        running = (self.stable.events + 0.5) / (self.stable.requests + 1) if self.stable.requests else 0.0
+        self.limit = max(self.least, min(self.factor * running, _HIGHEST))
+        if candidate.requests:
+            self.wealth = self.wealth.bet(below_factors(candidate, self.limit))
+        self.stable = self.stable.plus(stable)
+
+    def again(self) -> None:
+        """From the start: another step."""
+        self.wealth = Wealth.start(len(PARTS))
 
 
 def _above(tally: Tally | None, limit: float) -> Count:

@@ -147,9 +147,14 @@ class Odds:
     Ticks are gathered until both sides have requests, `BATCH` together: with a request in ten seconds no tick
     alone could be compared. When that is depends on the requests, not on their outcome: the bets stay fair.
 
+    What happens to the requests of one moment may have one cause, and then it is one event and not many: a
+    server that stands still for a second is slow for all of them. `most` bounds what one comparison can gain;
+    less than fair is still valid.
+
     Args:
         factor: how many times the stable release's odds the hypothesis allows.
         times: how many times worse than that the alternatives are.
+        most: the greatest factor by which one comparison multiplies a bet.
         wealth: what the bets are worth.
         candidate: all that was counted of the candidate.
         stable: the same of the stable release.
@@ -158,27 +163,30 @@ class Odds:
 
     factor: float
     times: tuple[float, ...]
+    most: float
     wealth: Wealth
     candidate: Count = NONE
     stable: Count = NONE
     pending: tuple[Count, Count] = (NONE, NONE)
 
     @classmethod
-    def start(cls, factor: float, times: tuple[float, ...] = TIMES) -> Self:
+    def start(cls, factor: float, times: tuple[float, ...] = TIMES, most: float = MOST) -> Self:
         """Nothing is known yet."""
-        return cls(factor, times, Wealth.start(len(times), LATER))
+        return cls(factor, times, most, Wealth.start(len(times), LATER))
 
-    def see(self, candidate: Count, stable: Count) -> Self:
-        """One tick more."""
+    def see(self, candidate: Count, stable: Count, *, wait: bool = False) -> Self:
+        """One tick more; `wait`: it is compared together with the next."""
         ours, theirs = self.pending[0].plus(candidate), self.pending[1].plus(stable)
         totals = self.candidate.plus(candidate), self.stable.plus(stable)
-        if not ours.requests or not theirs.requests or ours.requests + theirs.requests < BATCH:
-            return type(self)(self.factor, self.times, self.wealth, *totals, (ours, theirs))
+        few = not ours.requests or not theirs.requests or ours.requests + theirs.requests < BATCH
+        if wait or few:
+            return replace(self, candidate=totals[0], stable=totals[1], pending=(ours, theirs))
         wealth = self.wealth
         if ours.events or theirs.events:
             # that there are events is known before whose they are, so waiting for them is fair
-            wealth = wealth.bet(odds_factors(ours, theirs, self.factor, self.times))
-        return type(self)(self.factor, self.times, wealth, *totals)
+            gains = odds_factors(ours, theirs, self.factor, self.times)
+            wealth = wealth.bet([min(gain, self.most) for gain in gains])
+        return type(self)(self.factor, self.times, self.most, wealth, *totals)
 
     def part(self) -> Self:
         """Requests of before are not compared with those of after: the shares of the traffic have changed."""

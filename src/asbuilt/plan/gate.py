@@ -7,21 +7,12 @@ probability `doubt` at most; without traffic nothing is ever called good. Why th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from asbuilt.plan.comparison import Comparison, Slow, add_up
-from asbuilt.plan.evidence import (
-    LATER,
-    NONE,
-    PARTS,
-    TIMES,
-    Count,
-    Wealth,
-    above_factors,
-    below_factors,
-)
+from asbuilt.plan.comparison import Comparison, Limit, Praise, Slow, add_up
+from asbuilt.plan.evidence import NONE, TIMES, Count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +25,9 @@ _CERTAIN: Final = 1e9
 """Odds are not shown beyond: nobody can imagine them, and the model is not that exact."""
 _SLIGHTLY: Final = (1.5, 2.5, 5.0, 15.0)
 """Alternatives where events are nothing rare: a tenth of all requests is slow anyway."""
-_HIGHEST: Final = 0.9
-"""A chance of events above which "less than that" is no praise."""
+_MOMENT: Final = 15.0
+"""What the times of one second can gain at most: standing still once, for a second or two, proves nothing."""
+_SECOND: Final = 0.999
 
 
 class Verdict(StrEnum):
@@ -113,64 +105,29 @@ class Finding:
     evidence: dict[str, object]
 
 
-@dataclass(slots=True)
-class _Limit:
-    """The candidate alone, against "at most this share"."""
-
-    share: float
-    wealth: Wealth = field(default_factory=lambda: Wealth.start(len(TIMES), LATER))
-    count: Count = NONE
-
-    def see(self, count: Count) -> None:
-        self.count = self.count.plus(count)
-        if count.requests:
-            self.wealth = self.wealth.bet(above_factors(count, self.share))
-
-
-@dataclass(slots=True)
-class _Praise:
-    """Evidence of one step that the candidate's events are rarer than what is tolerated."""
-
-    least: float
-    factor: float
-    wealth: Wealth = field(default_factory=lambda: Wealth.start(len(PARTS)))
-    stable: Count = NONE
-    limit: float = 0.0
-
-    def see(self, candidate: Count, stable: Count) -> None:
-        # half an event more keeps a short luck of the stable release from being the measure
-        running = (self.stable.events + 0.5) / (self.stable.requests + 1) if self.stable.requests else 0.0
-        self.limit = max(self.least, min(self.factor * running, _HIGHEST))
-        if candidate.requests:
-            self.wealth = self.wealth.bet(below_factors(candidate, self.limit))
-        self.stable = self.stable.plus(stable)
-
-    def again(self) -> None:
-        self.wealth = Wealth.start(len(PARTS))
-
-
 class Gate:
     """Judges one rollout: `observe` once for each tick, `begin_step` whenever the share has changed."""
 
     def __init__(self, settings: Settings, candidate: str = "candidate", stable: str = "stable") -> None:
         self._settings, self._names = settings, (candidate, stable)
-        self._seconds = self._since = 0.0
+        self._seconds = self._since = self._held = 0.0
         self._slow = Slow(settings.quantile, settings.ratio, settings.extra, settings.least)
         self._comparisons = {
             ERRORS: Comparison(settings.factor, TIMES),
-            LATENCY: Comparison(settings.slow_factor, _SLIGHTLY),
+            LATENCY: Comparison(settings.slow_factor, _SLIGHTLY, _MOMENT),
             **{one.name: Comparison(one.factor, _SLIGHTLY, by_route=False) for one in settings.metrics},
         }
-        self._limits: dict[str, _Limit] = {}
+        self._limits: dict[str, Limit] = {}
         if settings.error_limit is not None:
-            self._limits["error limit"] = _Limit(settings.error_limit)
+            self._limits["error limit"] = Limit(settings.error_limit)
         if settings.time_limit is not None:
-            self._limits["time limit"] = _Limit(0.05)
+            self._limits["time limit"] = Limit(0.05)
         self._praise = {
-            ERRORS: _Praise(settings.tolerance, settings.factor),
-            LATENCY: _Praise(2 * (1 - settings.quantile), 2 * settings.slow_factor),
+            ERRORS: Praise(settings.tolerance, settings.factor),
+            LATENCY: Praise(2 * (1 - settings.quantile), 2 * settings.slow_factor),
         }
-        self._weights = _build_weights(settings)
+        self.weights = _build_weights(settings)
+        """Of each reason, how much of `alpha` it may use."""
         self._bad = False
 
     def begin_step(self) -> None:
@@ -204,8 +161,12 @@ class Gate:
             for route in sorted({*candidate, *stable})
         }
         slow = self._slow.count(candidate if warm else {}, stable)
-        self._compare(ERRORS, failed)
-        self._compare(LATENCY, slow)
+        self._held += seconds
+        self._comparisons[ERRORS].see(failed)
+        self._comparisons[LATENCY].see(slow, wait=self._held < _SECOND)
+        self._held = 0.0 if self._held >= _SECOND else self._held
+        self._praise[ERRORS].see(*add_up(failed))
+        self._praise[LATENCY].see(*add_up(slow))
         ours, theirs = add_up(failed)
         for metric in self._settings.metrics:
             a, b = (counters or {}).get(metric.name, (0, 0))
@@ -214,10 +175,6 @@ class Gate:
         self._limit(candidate if warm else {}, ours)
         self._slow.learn(stable)
         return self._conclude()
-
-    def _compare(self, reason: str, pairs: Mapping[str, tuple[Count, Count]]) -> None:
-        self._comparisons[reason].see(pairs)
-        self._praise[reason].see(*add_up(pairs))
 
     def _limit(self, candidate: Mapping[str, Tally], errors: Count) -> None:
         if (limit := self._limits.get("error limit")) is not None:
@@ -232,14 +189,14 @@ class Gate:
             **{name: one.wealth.value for name, one in self._limits.items()},
         }
         good = {name: praise.wealth.value for name, praise in self._praise.items()}
-        together = sum(self._weights[name] * value for name, value in bad.items())
+        together = sum(self.weights[name] * value for name, value in bad.items())
         self._bad = self._bad or together >= 1 / self._settings.alpha
         verdict = Verdict.UNDECIDED
         if self._bad:
             verdict = Verdict.BAD
         elif all(value >= 1 / self._settings.doubt for value in good.values()):
             verdict = Verdict.GOOD
-        reason = max(bad, key=lambda name: self._weights[name] * bad[name])
+        reason = max(bad, key=lambda name: self.weights[name] * bad[name])
         evidence: dict[str, object] = {
             "verdict": str(verdict),
             "reason": reason,
