@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 VERBS: Final[dict[str, tuple[str, str]]] = {
     # verb: (module with `run(arguments) -> exit status`, what it does)
     "init": ("asbuilt.cli.spec_verbs", "write a commented asbuilt.yaml for the app in this folder"),
-    "check": ("asbuilt.cli.spec_verbs", "validate the spec: all problems at once"),
+    "check": (
+        "asbuilt.cli.spec_verbs",
+        "validate the spec: all problems at once; warn of migrations that the release before can't live with",
+    ),
     "plan": (
         "asbuilt.cli.change_verbs",
         "show what `up` would change, touch nothing; exit 2 if there are changes",

@@ -19,6 +19,7 @@ from asbuilt.operations.choose import remake_release
 from asbuilt.operations.entry import verify_entry
 from asbuilt.operations.execute import run_plan
 from asbuilt.operations.gather import Gathered, gather
+from asbuilt.operations.migrations import render_events, review
 from asbuilt.operations.order import Order, Pending, choose_goal, keep_pending, load_fleet, load_pending
 from asbuilt.operations.prepare import FLEET, ROLLOUT, Offer, Prepared, arrange, refuse_half_way
 from asbuilt.operations.progress import Event, Tell
@@ -104,6 +105,7 @@ class _Walk:
         fleet = load_fleet(self._session.journal, self._stage)
         self._pending = self._take_up(fleet)
         self._announce(fleet)
+        self._review_migrations(fleet)
         self._keep()
         with self._proof:
             self._go(fleet)
@@ -140,7 +142,16 @@ class _Walk:
             words = f"{goal.count} app servers with release {goal.release}"
         else:
             words = f"release {goal.release} follows {fleet.stable}: {goal.strategy}"
-        self._plain_tell(Event("note", "", words, data={"release": goal.release, "before": fleet.stable}))
+        data = {"release": goal.release, "before": fleet.stable, "strategy": str(goal.strategy)}
+        self._plain_tell(Event("note", "", words, data=data))
+
+    def _review_migrations(self, fleet: Fleet) -> None:
+        """Before it migrates, say what the serving release cannot live with."""
+        if self._pending.newest is None or not self._pending.forward or self._pending.stays:
+            return
+        found = review(self._stage, self._gathered.loaded, self._session.journal, fleet.stable)
+        for event in render_events(found, self._stage.environment):
+            self._plain_tell(event)
 
     def _go(self, fleet: Fleet) -> None:
         try:
@@ -221,6 +232,7 @@ class _Walk:
         self._releases.mark(failed, state)
         self._walk(fleet)
         self._finish()
+        self._count()
         raise RefusedError(
             "DEPLOY-004" if aborted else "DEPLOY-003",
             f"{words}; {before} serves",
@@ -228,6 +240,12 @@ class _Walk:
             hint=error.hint or f"the release stays on record: asbuilt releases {self._stage.environment}",
             evidence=error.evidence,
         ) from None
+
+    def _count(self) -> None:
+        """Put on record what a release that did not get through has cost."""
+        requests, lost = self._proof.requests, self._proof.lost
+        data = {"requests": requests, "lost": lost, "verdicts": self._proof.verdicts}
+        self._plain_tell(Event("note", "", f"{requests} requests meanwhile, {lost} lost", data=data))
 
     def _finish(self) -> None:
         """Write down what serves now."""
