@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asbuilt.cli.main import run
@@ -89,6 +89,7 @@ PARTS = st.text(st.characters(codec="utf-8"), max_size=15)
 
 
 @given(user=PARTS, password=st.text("abcS3CRET@:/?#%", min_size=8), rest=PARTS)
+@settings(deadline=None)
 def test_whatever_the_remote_a_link_is_a_plain_address(user: str, password: str, rest: str) -> None:
     for remote in (rest, f"https://{user}:{password}@github.com/{rest}", f"{user}@github.com:{rest}"):
         link = build_diff_link(remote, A, B)

@@ -16,7 +16,8 @@ from asbuilt.operations.source import walk_files
 from asbuilt.record.journal import Journal
 from asbuilt.record.releases import Releases
 from asbuilt.spec.load import load
-from asbuilt.spec.migrations.judge import Finding, Weight
+from asbuilt.spec.migrations.judge import Finding
+from asbuilt.spec.migrations.rules import Weight
 from asbuilt.values.errors import EXIT_DONE
 from asbuilt.values.stage import Stage
 

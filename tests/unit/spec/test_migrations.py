@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asbuilt.spec.migrations.judge import Finding, Weight, judge
+from asbuilt.spec.migrations.judge import Finding, judge
 from asbuilt.spec.migrations.kinds import Kind, find_kind, read_script
+from asbuilt.spec.migrations.rules import Weight
 from asbuilt.spec.migrations.types import judge_types
 
 if TYPE_CHECKING:
@@ -559,5 +560,6 @@ def test_no_text_raises(path: str, text: str) -> None:
 
 
 @given(path=st.text(max_size=60))
+@settings(deadline=None)
 def test_no_path_raises(path: str) -> None:
     find_kind(path)

@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.spec.migrations.change import Act, Change, Comment
-from asbuilt.spec.migrations.sql import Token, parse_sql
+from asbuilt.spec.migrations.sql import parse_sql
+from asbuilt.spec.migrations.tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""SQL into changes: a tokenizer, and the statements of PostgreSQL that change tables.
+"""SQL into changes: the statements of PostgreSQL that change tables.
 
 Invariant: linear in the text, and nothing raises. Strings and comments are skipped; the body of a DO block is
 read, because it runs. What stands after a mark of the way back (`-- migrate:down`) is not.
@@ -7,27 +7,14 @@ read, because it runs. What stands after a mark of the way back (`-- migrate:dow
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.spec.migrations.change import Act, Change, Comment
+from asbuilt.spec.migrations.tokens import Token, read_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_TOKEN: Final = re.compile(
-    r"""(?P<space>\s+)
-    |(?P<line>--[^\n]*)
-    |(?P<block>/\*)
-    |(?P<string>[eE]'(?:[^'\\]++|\\.|'')*+(?:'|\Z)|'(?:[^']++|'')*+(?:'|\Z))
-    |(?P<quoted>"(?:[^"]++|"")*+(?:"|\Z)|`[^`]*(?:`|\Z))
-    |(?P<dollar>\$(?:[^\W\d]\w*)?\$)
-    |(?P<word>[^\W\d][\w$]*)
-    |(?P<number>\d[\w.]*)
-    |(?P<other>.)""",
-    re.VERBOSE | re.DOTALL,
-)
-_BLOCK_EDGE: Final = re.compile(r"/\*|\*/")
 _DOWN: Final = re.compile(r"--\s*(?:migrate:down|\+\s*(?:goose|migrate)\s+down)\b", re.IGNORECASE)
 _UP: Final = re.compile(r"--\s*(?:migrate:up|\+\s*(?:goose|migrate)\s+up)\b", re.IGNORECASE)
 _BODY_STARTS: Final = frozenset({"begin", "then", "else", "loop"})
@@ -36,63 +23,6 @@ _NOT_A_COLUMN: Final = frozenset({*_RULES, "constraint", "index", "key"})
 _SERIAL: Final = frozenset({"serial", "bigserial", "smallserial", "serial4", "serial8", "serial2"})
 _DEEPEST: Final = 3
 """DO blocks in DO blocks that are read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A word in lower case, a quoted name without its quotes, a string, or one other character."""
-
-    kind: str
-    text: str
-    line: int
-
-    def says(self, *words: str) -> bool:
-        """Whether it is one of these keywords or characters."""
-        return self.kind in {"word", "other"} and self.text in words
-
-    @property
-    def name(self) -> str:
-        """As a name; empty when it can't be one."""
-        return self.text.lower() if self.kind in {"word", "quoted"} else ""
-
-
-def read_tokens(text: str, line: int = 1) -> Iterator[Token]:
-    """The tokens, comments among them; blanks left out."""
-    at = 0
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:  # not reached: the last branch takes any character
-            return
-        kind, end = str(found.lastgroup), found.end()
-        if kind == "block":
-            end = _end_of_block(text, at)
-        elif kind == "dollar":
-            close = text.find(found[0], end)
-            end = len(text) if close < 0 else close + len(found[0])
-        whole = text[at:end]
-        if kind != "space":
-            yield _token(kind, whole, found[0], line)
-        line += whole.count("\n")
-        at = end
-
-
-def _token(kind: str, whole: str, opening: str, line: int) -> Token:
-    if kind in {"line", "block"}:
-        return Token("comment", whole, line)
-    if kind == "dollar":
-        return Token("body", whole[len(opening) :].removesuffix(opening), line)
-    if kind == "quoted":
-        return Token(kind, whole[1:].removesuffix(whole[0]), line)
-    return Token(kind, whole.lower() if kind == "word" else whole, line)
-
-
-def _end_of_block(text: str, at: int) -> int:
-    depth = 0
-    for edge in _BLOCK_EDGE.finditer(text, at):
-        depth += 1 if edge[0] == "/*" else -1
-        if depth == 0:
-            return edge.end()
-    return len(text)
 
 
 def parse_sql(text: str, line: int = 1) -> tuple[list[Change], list[Comment]]:
