@@ -174,7 +174,9 @@ def make_sawtooth(chance: random.Random) -> Trace:
     """Up in a line, down at once, again and again."""
     period, high = chance.randrange(240, 720), chance.uniform(600, 900)
     noise = wander(chance, 7200, 0.04, 60)
-    return Trace("sawtooth", [(180 + (high - 180) * (at % period) / period) * noise[at] for at in range(7200)])
+    return Trace(
+        "sawtooth", [(180 + (high - 180) * (at % period) / period) * noise[at] for at in range(7200)]
+    )
 
 
 TRACES: tuple[Callable[[random.Random], Trace], ...] = (

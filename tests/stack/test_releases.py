@@ -117,11 +117,22 @@ def test_a_failed_migration_moves_no_traffic(live: Live) -> None:
     file.write_text(
         file.read_text().replace("  instances", "  migrate: python3 -c 'raise SystemExit(7)'\n  instances")
     )
+    (live.project / "migrations").mkdir()
+    (live.project / "migrations" / "1.sql").write_text("ALTER TABLE orders DROP COLUMN legacy;")
+    assert "MIGRATE-002" in live.run("check").stderr
     pids = {name: node["pid"] for name, node in live.nodes().items()}
-    end, _ = deploy(live, check=False)
+    end, lines = deploy(live, check=False)
     assert (end["exit"], end["error"]["code"]) == (3, "DEPLOY-003")
     assert "status 7" in end["error"]["what"]
     assert {name: node["pid"] for name, node in live.nodes().items()} == pids
+    warned = next(at for at, line in enumerate(lines) if "migration" in line)
+    assert lines[warned]["migration"]["code"] == "MIGRATE-002"
+    assert warned < next(at for at, line in enumerate(lines) if line.get("subject") == "app.migrate")
+    (told,) = live.json("releases", "production", "r2")["runs"]
+    assert (told["result"], told["strategy"], told["lost"]) == ("taken back", "rolling", 0)
+    text = live.run("releases", "production", "r2").stdout
+    assert "MIGRATE-002 migrations/1.sql:1" in text
+    assert "status 7" in text
 
 
 def test_the_client_may_die_and_the_release_be_aborted(live: Live) -> None:

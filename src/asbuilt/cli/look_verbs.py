@@ -1,11 +1,11 @@
-"""`asbuilt releases`, `diagram` and `open`: looking at an environment."""
+"""`asbuilt diagram` and `open`: looking at an environment."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asbuilt.cli.output import print_json, render_table, say
+from asbuilt.cli.output import print_json, say
 from asbuilt.context import choose_stage, find_spec
 from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED
 
@@ -18,24 +18,8 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Dispatch the verbs."""
     stage = choose_stage(find_spec(arguments.file), arguments.environment)
-    verbs = {"releases": _releases, "diagram": _diagram, "open": _open}
+    verbs = {"diagram": _diagram, "open": _open}
     return verbs[arguments.verb](arguments, stage)
-
-
-def _releases(arguments: Namespace, stage: Stage) -> int:
-    from asbuilt.operations.releases import list_releases
-
-    rows = list_releases(stage)
-    if arguments.json:
-        print_json({"releases": rows})
-        return EXIT_DONE
-    if not rows:
-        say(f"no release yet; asbuilt up {stage.environment} makes the first")
-        return EXIT_DONE
-    head = ("RELEASE", "STATE", "CREATED", "BY", "COMMIT", "ARTIFACT")
-    names = ("id", "state", "created", "created_by", "git_commit", "artifact")
-    print(render_table(head, [[str(row[name] or "-") for name in names] for row in rows]))
-    return EXIT_DONE
 
 
 def _diagram(arguments: Namespace, stage: Stage) -> int:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 VERBS: Final[dict[str, tuple[str, str]]] = {
     # verb: (module with `run(arguments) -> exit status`, what it does)
     "init": ("asbuilt.cli.spec_verbs", "write a commented asbuilt.yaml for the app in this folder"),
-    "check": ("asbuilt.cli.spec_verbs", "validate the spec: all problems at once"),
+    "check": (
+        "asbuilt.cli.spec_verbs",
+        "validate the spec: all problems at once; warn of migrations that the release before can't live with",
+    ),
     "plan": (
         "asbuilt.cli.change_verbs",
         "show what `up` would change, touch nothing; exit 2 if there are changes",
@@ -31,7 +34,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "scale": ("asbuilt.cli.deploy_verbs", "another number of app servers: app=N, or app=auto"),
     "down": ("asbuilt.cli.change_verbs", "stop the environment; keeps the data"),
     "status": ("asbuilt.cli.status_verb", "nodes with role, health, address and release"),
-    "releases": ("asbuilt.cli.look_verbs", "list the releases"),
+    "releases": ("asbuilt.cli.releases_verb", "who released what, when, how, and what came of it"),
     "logs": ("asbuilt.cli.logs_verb", "the logs of all nodes in one stream"),
     "connect": ("asbuilt.cli.connect_verb", "psql, redis, shell or an app server, through the right door"),
     "diagram": ("asbuilt.cli.look_verbs", "draw the architecture; --live colours by health"),
@@ -118,6 +121,7 @@ def _add_change_options(made: dict[str, _Parser]) -> None:
 
 def _add_look_options(made: dict[str, _Parser]) -> None:
     made["status"].add_argument("--watch", action="store_true", help="again every second until Ctrl-C")
+    made["releases"].add_argument("release", nargs="?", metavar="RELEASE", help="one in full, like r3")
     made["diagram"].add_argument("--format", choices=("mermaid", "svg"), default="mermaid")
     made["diagram"].add_argument("--live", action="store_true", help="colour by health")
     made["diagram"].add_argument("-o", "--output", metavar="PATH", help="write to a file")

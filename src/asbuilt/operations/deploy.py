@@ -21,6 +21,7 @@ from asbuilt.operations.entry import verify_entry
 from asbuilt.operations.execute import run_plan
 from asbuilt.operations.gather import Gathered, gather
 from asbuilt.operations.goal import Pending, choose_goal, keep_pending, load_fleet, load_pending
+from asbuilt.operations.migrations import render_events, review
 from asbuilt.operations.prepare import Offer, Prepared, arrange, refuse_half_way
 from asbuilt.operations.progress import Event, Tell
 from asbuilt.operations.proof import Proof
@@ -112,6 +113,7 @@ class _Walk:
         fleet = load_fleet(self._session.journal, self._stage)
         self._pending = self._take_up(fleet)
         self._announce(fleet)
+        self._review_migrations(fleet)
         self._keep()
         with self._proof:
             self._go(fleet)
@@ -148,7 +150,16 @@ class _Walk:
             words = self._order.why or f"{goal.count} app servers with release {goal.release}"
         else:
             words = f"release {goal.release} follows {fleet.stable}: {goal.strategy}"
-        self._plain_tell(Event("note", "", words, data={"release": goal.release, "before": fleet.stable}))
+        data = {"release": goal.release, "before": fleet.stable, "strategy": str(goal.strategy)}
+        self._plain_tell(Event("note", "", words, data=data))
+
+    def _review_migrations(self, fleet: Fleet) -> None:
+        """Before it migrates, say what the serving release cannot live with."""
+        if self._pending.newest is None or not self._pending.forward or self._pending.stays:
+            return
+        found = review(self._stage, self._gathered.loaded, self._session.journal, fleet.stable)
+        for event in render_events(found, self._stage.environment):
+            self._plain_tell(event)
 
     def _go(self, fleet: Fleet) -> None:
         try:
@@ -251,6 +262,7 @@ class _Walk:
         self._releases.mark(failed, state)
         self._walk(fleet)
         self._finish()
+        self._count()
         raise RefusedError(
             "DEPLOY-004" if aborted else "DEPLOY-003",
             f"{words}; {before} serves",
@@ -272,6 +284,12 @@ class _Walk:
         self._phases.append((words, round(time.monotonic() - began, 3)))
         self._plain_tell(Event("note", "", words, data={"move": words}))
         return braked
+
+    def _count(self) -> None:
+        """Put on record what a release that did not get through has cost."""
+        requests, lost = self._proof.requests, self._proof.lost
+        data = {"requests": requests, "lost": lost, "verdicts": self._proof.verdicts}
+        self._plain_tell(Event("note", "", f"{requests} requests meanwhile, {lost} lost", data=data))
 
     def _finish(self) -> None:
         """Write down what serves now."""

@@ -123,14 +123,9 @@ def forget_asked(root: Path) -> None:
     (root / FOLDER / "asked").unlink(missing_ok=True)
 
 
-def list_runs(root: Path) -> list[dict[str, Any]]:
-    """The last lines of the runs that ended, newest first, each with the name of its run and its time."""
-    found = []
-    for path in sorted((root / FOLDER).glob("*.jsonl"), reverse=True):
-        last = _last_line(path)
-        if last is not None and last.get("kind") == END:
-            found.append({"run": path.stem, **last})
-    return found
+def list_paths(root: Path) -> list[Path]:
+    """The files of all runs, newest first."""
+    return sorted((root / FOLDER).glob("*.jsonl"), reverse=True)
 
 
 def has_ended(root: Path, run: str) -> bool:

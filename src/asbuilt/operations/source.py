@@ -76,12 +76,7 @@ def read_source(
         raise AsbuiltError(
             "BUILD-001", "there is no such folder", where=str(folder), hint="correct app.directory"
         )
-    secret = {path.resolve() for path in secret_files}
-    names = sorted(
-        name
-        for name in (_ask_git(folder, runner) or _walk(folder))
-        if name != _SPEC and (folder / name).absolute() not in secret
-    )
+    names = find_names(folder, runner, secret_files=secret_files)
     if manifests_only:
         names = [name for name in names if name.startswith(_MANIFESTS)]
     total = 0
@@ -107,6 +102,16 @@ def read_source(
         digest.update(f"{kind}\0{name}\0{content}\0".encode("utf-8", "surrogateescape"))
         kept.append(name)
     return Source(folder, tuple(kept), digest.hexdigest(), total)
+
+
+def find_names(folder: Path, runner: Runner, *, secret_files: Iterable[Path] = ()) -> list[str]:
+    """The relative paths of what a release of `folder` is made of, sorted; some may not be there any more."""
+    secret = {path.resolve() for path in secret_files}
+    return sorted(
+        name
+        for name in (_ask_git(folder, runner) or walk_files(folder))
+        if name != _SPEC and (folder / name).absolute() not in secret
+    )
 
 
 def copy_source(source: Source, target: Path) -> None:
@@ -171,13 +176,14 @@ def _ask_git(folder: Path, runner: Runner) -> list[str]:
     for name in dict.fromkeys(names):
         path = folder / name
         if path.is_dir() and not path.is_symlink():  # a submodule
-            expanded += [f"{name.rstrip('/')}/{inner}" for inner in _walk(path)]
+            expanded += [f"{name.rstrip('/')}/{inner}" for inner in walk_files(path)]
         else:
             expanded.append(name)
     return expanded
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def walk_files(folder: Path) -> Iterator[str]:
+    """The relative paths of all files of a folder but junk. Links are named, not followed."""
     for base, folders, files in os.walk(folder):
         relative = Path(base).relative_to(folder)
         links = [name for name in folders if (Path(base) / name).is_symlink()]
