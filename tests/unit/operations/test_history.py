@@ -138,7 +138,7 @@ GOOD = [
                 {
                     "verdict": "pass",
                     "text": "5 %: errors 0.10 % against 0.12 %, p95 40 ms against 41 ms",
-                    "evidence": ["812 requests to r7", "15,402 to r6"],
+                    "evidence": {"r7": 812, "r6": 15402},
                 }
             ],
         },
@@ -218,8 +218,8 @@ r7
        0.8 s  migrate the database
   verdicts
     pass: 5 %: errors 0.10 % against 0.12 %, p95 40 ms against 41 ms
-      | 812 requests to r7
-      | 15,402 to r6
+      | r7: 812
+      | r6: 15402
   migrations
     MIGRATE-002 migrations/7.sql:3: drops the column x of y"""
 FAILED = """\

@@ -30,7 +30,6 @@ def test_an_empty_production_is_the_documents(load_text: Load) -> None:
     assert production.load_balancer.connections == 10000
     assert loaded.spec.environments["development"].load_balancer is None
     assert loaded.spec.environments["development"].app.reload
-    assert any("3 are started" in note for note in loaded.warnings)
     assert any("backup" in note for note in loaded.warnings)
 
 

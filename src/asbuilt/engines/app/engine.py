@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from asbuilt.engines.app.config import BUILD, build_argv, build_variables, has_route
 from asbuilt.engines.app.migrate import MIGRATE, build_migration
-from asbuilt.engines.app.scaler import build_scaler
 from asbuilt.engines.contract import Realization
 from asbuilt.engines.files.engine import DIRECTORY
 from asbuilt.engines.seaweedfs.config import bucket_name
@@ -57,14 +56,10 @@ class AppEngine:
         if architecture.spec.app.migrate is not None and site.migrates:
             setups = (build_migration(architecture, site, release, runner, needs),)
             needs = (*needs, MIGRATE)
-        scaler = build_scaler(architecture, site)
         return Realization(
-            (
-                *(
-                    build_instance(architecture, site, site.releases.get(node.id, release), node, needs)
-                    for node in nodes
-                ),
-                *((scaler,) if scaler else ()),
+            tuple(
+                build_instance(architecture, site, site.releases.get(node.id, release), node, needs)
+                for node in nodes
             ),
             setups,
             find_clamps(architecture, site),

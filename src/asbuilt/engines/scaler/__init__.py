@@ -1,0 +1,1 @@
+"""Changes the number of app servers with the load."""
