@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from support import leftovers
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 pytest_plugins = ["pytester"]
+
+# how long one example takes depends on who else uses the machine
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 _HOMES: list[Path] = []
 """Folders in use by this worker's tests, for logs and for the last sweep."""

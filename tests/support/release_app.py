@@ -24,6 +24,8 @@ def count_order() -> None:
 
 if MODE == "dying":
     threading.Timer(6, os._exit, (1,)).start()
+if f"lame {os.environ['ASBUILT_NODE']}" == MODE:
+    sys.exit("this server does not start")
 if MODE == "dead":
     sys.exit("this release does not start")
 

@@ -39,8 +39,8 @@ environments:
 
 
 @contextmanager
-def moving(home: Path, project: Path, rollout: str = "") -> Iterator[Live]:
-    """The app in production. `rollout`: more words for that block, like `, step_time: 2s`."""
+def moving(home: Path, project: Path, rollout: str = "", app: str = "") -> Iterator[Live]:
+    """The app in production. `rollout`: more words for that block, like `, step_time: 2s`; `app`: lines."""
     project.mkdir()
     ledger = home / "ledger"
     ledger.touch()
@@ -48,6 +48,7 @@ def moving(home: Path, project: Path, rollout: str = "") -> Iterator[Live]:
     home.chmod(0o711)
     (project / "app.py").write_text(APP.read_text())
     spec = SPEC.format(python=sys.executable, ledger=ledger, rollout=rollout)
+    spec = spec.replace("  instances:", f"{app}  instances:")
     (project / "asbuilt.yaml").write_text(spec)
     with running(project, "production") as one:
         yield one

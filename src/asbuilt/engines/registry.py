@@ -10,7 +10,6 @@ from asbuilt.engines.files.engine import FilesEngine
 from asbuilt.engines.haproxy.engine import HaproxyEngine
 from asbuilt.engines.postgresql.engine import PostgresqlEngine
 from asbuilt.engines.redis.engine import RedisEngine
-from asbuilt.engines.scaler.engine import ScalerEngine
 from asbuilt.engines.seaweedfs.engine import SeaweedfsEngine
 
 if TYPE_CHECKING:
@@ -24,5 +23,4 @@ ENGINES: Final[tuple[Engine, ...]] = (
     FilesEngine(),
     HaproxyEngine(),
     AppEngine(),
-    ScalerEngine(),
 )

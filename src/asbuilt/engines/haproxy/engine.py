@@ -23,6 +23,7 @@ from asbuilt.engines.haproxy.config import (
 )
 from asbuilt.engines.haproxy.names import ADMIN_SOCKET, MASTER_SOCKET
 from asbuilt.engines.haproxy.routes import cache_routed, count_connections, database_routed
+from asbuilt.engines.haproxy.scaler import build_scaler
 from asbuilt.exec.authority import Authority
 from asbuilt.graph.model import Kind
 from asbuilt.plan.workload import (
@@ -84,7 +85,7 @@ class HaproxyEngine:
         drained: AbstractSet[str] = frozenset(),
         disabled: AbstractSet[str] = frozenset(),
     ) -> Realization:
-        """The load balancer and its certificate; nothing when the architecture has none.
+        """The load balancer, its certificate, and who scales by its load; nothing where there is none.
 
         Args:
             architecture: the environment.
@@ -100,7 +101,9 @@ class HaproxyEngine:
             architecture, site, open_files=find_open_files(), drained=drained, disabled=disabled
         )
         workload = build_workload(architecture, site, nodes[0], config)
-        return Realization((workload,), (_issue(architecture, site, nodes[0], runner),))
+        scaler = build_scaler(architecture, site)
+        workloads = (workload, scaler) if scaler else (workload,)
+        return Realization(workloads, (_issue(architecture, site, nodes[0], runner),))
 
 
 def parse_version(said: str) -> str | None:

@@ -7,41 +7,20 @@ number stays as it is.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from asbuilt import __version__
-from asbuilt.engines.contract import Realization
 from asbuilt.graph.model import Kind
 from asbuilt.plan.autoscale import settings_of
-from asbuilt.plan.site import Tools
 from asbuilt.plan.workload import Probe, Stop, Workload
 from asbuilt.values.python import own_python
 
 if TYPE_CHECKING:
-    from asbuilt.exec.runner import Runner
     from asbuilt.graph.model import Architecture
     from asbuilt.plan.site import Site
 
 MODULE: Final = "asbuilt.operations.scaler"
 NAME: Final = "scaler"
-
-
-@dataclass(frozen=True, slots=True)
-class ScalerEngine:
-    """Realizes the change of the number of app servers, beside the balancer that counts their load."""
-
-    name: str = NAME
-    kinds: frozenset[Kind] = frozenset({Kind.LOAD_BALANCER})
-
-    def find(self, architecture: Architecture, runner: Runner) -> Tools:  # noqa: ARG002 - the contract
-        """Nothing to find: it is part of asbuilt."""
-        return Tools(self.name, __version__, "wheel", "part of asbuilt", {})
-
-    def realize(self, architecture: Architecture, site: Site, runner: Runner) -> Realization:  # noqa: ARG002 - the contract
-        """Its process, where there is something to scale."""
-        workload = build_scaler(architecture, site)
-        return Realization((workload,) if workload else ())
 
 
 def build_scaler(architecture: Architecture, site: Site) -> Workload | None:

@@ -1,1 +1,0 @@
-"""Changes the number of app servers with the load."""
