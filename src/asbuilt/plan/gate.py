@@ -128,7 +128,7 @@ class Gate:
         }
         self.weights = _build_weights(settings)
         """Of each reason, how much of `alpha` it may use."""
-        self._bad = False
+        self._verdict: Finding | None = None
 
     def begin_step(self) -> None:
         """The share of the traffic has changed: what was good at less of it is to be shown again."""
@@ -145,7 +145,7 @@ class Gate:
         seconds: float,
         counters: Mapping[str, tuple[int, int]] | None = None,
     ) -> Finding:
-        """One tick more.
+        """One tick more. Once bad it stays bad, for the reason that was found first.
 
         Args:
             candidate: by route, what came of the candidate in this tick.
@@ -153,6 +153,8 @@ class Gate:
             seconds: how long the tick was.
             counters: by name of a metric, how often it happened: candidate, stable release.
         """
+        if self._verdict is not None:
+            return self._verdict
         warm = self._since >= self._settings.warm_up
         self._seconds += seconds
         self._since += seconds
@@ -190,9 +192,8 @@ class Gate:
         }
         good = {name: praise.wealth.value for name, praise in self._praise.items()}
         together = sum(self.weights[name] * value for name, value in bad.items())
-        self._bad = self._bad or together >= 1 / self._settings.alpha
         verdict = Verdict.UNDECIDED
-        if self._bad:
+        if together >= 1 / self._settings.alpha:
             verdict = Verdict.BAD
         elif all(value >= 1 / self._settings.doubt for value in good.values()):
             verdict = Verdict.GOOD
@@ -206,29 +207,35 @@ class Gate:
             "together": _rounded(together),
             "good": {name: _rounded(value) for name, value in good.items()},
         }
-        return Finding(verdict, reason, self._explain(verdict, reason, evidence), evidence)
-
-    def _explain(self, verdict: Verdict, reason: str, evidence: dict[str, object]) -> str:
-        ours, theirs = self._names
         if verdict is not Verdict.BAD:
-            return self._explain_praise(verdict)
+            return Finding(verdict, reason, self._explain_praise(verdict), evidence)
+        self._verdict = Finding(verdict, reason, self._explain(reason, evidence), evidence)
+        return self._verdict
+
+    def _explain(self, reason: str, evidence: dict[str, object]) -> str:
+        ours, theirs = self._names
+        settings = self._settings
         if (limit := self._limits.get(reason)) is not None:
             evidence["candidate"] = limit.count._asdict()
+            did = "failed" if reason == "error limit" else f"took longer than {settings.time_limit:g} ms"
             return (
-                f"{reason}: {limit.count.events:,} of {limit.count.requests:,} requests of {ours}: "
-                f"{_shown(limit.wealth.value)} to 1 that it is more than {100 * limit.share:g} %"
+                f"{reason}: {limit.count.events:,} of {limit.count.requests:,} requests of {ours} {did}: "
+                f"{_shown(limit.wealth.value)} to 1 that more than {100 * limit.share:g} % do"
             )
         route, odds = self._comparisons[reason].strongest()
-        swapped = any(one.name == reason and one.lower_is_worse for one in self._settings.metrics)
+        swapped = any(one.name == reason and one.lower_is_worse for one in settings.metrics)
         candidate, stable = (odds.stable, odds.candidate) if swapped else (odds.candidate, odds.stable)
         evidence |= {"route": route, "candidate": candidate._asdict(), "stable": stable._asdict()}
-        less = "less than 1 /" if swapped else "more than"
         where = f" on {route}" if route else ""
-        bad = {ERRORS: "as bad", LATENCY: "as often slow"}.get(reason, "as often")
+        less = "less than 1 /" if swapped else "more than"
+        said = {
+            ERRORS: f"more than {odds.factor:g} x as bad",
+            LATENCY: f"slower by more than {settings.ratio:g} x and {settings.extra:g} ms",
+        }.get(reason, f"{less} {odds.factor:g} x as often")
         return (
             f"{reason}{where}: {candidate.events:,} of {candidate.requests:,} requests of {ours} against "
-            f"{stable.events:,} of {stable.requests:,} of {theirs}: {_shown(odds.value)} to 1 that {ours} is "
-            f"{less} {odds.factor:g} x {bad}"
+            f"{stable.events:,} of {stable.requests:,} of {theirs}: "
+            f"{_shown(odds.value)} to 1 that {ours} is {said}"
         )
 
     def _explain_praise(self, verdict: Verdict) -> str:

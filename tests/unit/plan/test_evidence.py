@@ -7,7 +7,7 @@ import random
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asbuilt.plan.evidence import (
@@ -51,6 +51,7 @@ def test_no_alternative_gains_on_average_at_the_edge_of_the_hypothesis(
     assert all(one <= 1 + 1e-9 for one in mean)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 6),
     st.integers(0, 9),
@@ -124,6 +125,7 @@ def test_the_whole_process_is_fair_over_several_ticks_with_waiting_and_later_bet
         assert sum(weight * odds.value for odds, weight in states.items()) <= 1 + 1e-9
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(counts, counts), max_size=20), st.floats(1, 4))
 def test_evidence_is_never_negative_and_never_below_what_is_not_bet(
     ticks: list[tuple[Count, Count]], factor: float
@@ -137,6 +139,7 @@ def test_evidence_is_never_negative_and_never_below_what_is_not_bet(
     assert odds.stable.events == sum(theirs.events for _, theirs in ticks)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(counts, max_size=20), st.booleans())
 def test_one_side_alone_says_nothing(ticks: list[Count], candidate: bool) -> None:
     odds = Odds.start(2)
@@ -145,6 +148,7 @@ def test_one_side_alone_says_nothing(ticks: list[Count], candidate: bool) -> Non
     assert odds.value == 1
 
 
+@settings(max_examples=60, deadline=None)
 @given(counts, counts, st.floats(1, 4))
 def test_one_more_event_of_the_candidate_is_more_evidence(ours: Count, theirs: Count, factor: float) -> None:
     if ours.events == ours.requests or not theirs.requests:

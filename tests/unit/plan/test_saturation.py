@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asbuilt.plan.saturation import Reading, check_saturation, find_time_left
@@ -68,18 +68,21 @@ def test_starting_is_no_leak() -> None:
     assert check_saturation(start, QUIET) is None
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.01, 0.5))
 def test_noise_without_a_trend_is_no_leak(seed: int, level: float) -> None:
     source = random.Random(seed)
     assert find_time_left([(float(n), level + source.uniform(-0.01, 0.01)) for n in range(60)]) is None
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.floats(0.0005, 0.01), st.floats(0, 0.2), st.integers(20, 80))
 def test_the_time_left_is_that_of_the_line(pace: float, first: float, readings: int) -> None:
     left = find_time_left([(float(n), first + pace * n) for n in range(readings)])
     assert left == pytest.approx(max(0, (1 - first) / pace - (readings - 1)), abs=0.01)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.floats(-0.01, 0), st.integers(0, 80))
 def test_what_does_not_grow_never_meets_its_limit(pace: float, readings: int) -> None:
     assert find_time_left([(float(n), 0.9 + pace * n) for n in range(readings)]) is None

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asbuilt.plan.histogram import Histogram
@@ -40,16 +40,19 @@ def test_the_method_is_part_of_the_route() -> None:
     assert route_of("POST", "/orders/1") == "POST /orders/*"
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=80), st.integers(0))
 def test_an_id_never_makes_a_route_of_its_own(path: str, number: int) -> None:
     assert route_of("GET", f"/orders/{number}/{path}") == route_of("GET", f"/orders/{number + 1}/{path}")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=200))
 def test_every_path_has_a_short_route(path: str) -> None:
     assert len(route_of("GET", path)) <= len("GET ") + 3 * 41
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=4), max_size=200), st.integers(1, 40))
 def test_there_are_never_more_routes_than_allowed(asked: list[str], most: int) -> None:
     routes = Routes(most)
