@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _EVERY = 0.25
-_TICK = 1.0
+_TICK = 0.5
 _AT_ONCE = 4 * 2**20
 """Bytes read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What happened in about a second.
+    """What happened in one tick, about half a second.
 
     Args:
         seconds: how long it was.
