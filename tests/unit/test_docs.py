@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from asbuilt.cli.main import VERBS, build_parser
 from asbuilt.spec.load import load
@@ -67,6 +68,19 @@ def test_every_command_parses(page: Path) -> None:
 def test_every_verb_is_shown_in_the_guide() -> None:
     shown = {shlex.split(command)[1] for command in _commands(ROOT / "docs" / "guide.md")}
     assert shown == set(VERBS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_every_part_of_a_spec_loads(page: Path, tmp_path: Path) -> None:
+    for number, text in enumerate(_blocks(page, "yaml")):
+        part = yaml.safe_load(text)
+        if "name" in part:
+            continue
+        whole = {"name": "part", "environments": {"production": {}}, **part}
+        whole["app"] = {"command": "./run", **part.get("app", {})}
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(yaml.safe_dump(whole))
+        assert load(file).spec.name == "part"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_page_id)
