@@ -117,7 +117,8 @@ def build_server(architecture: Architecture, site: Site, node: Node) -> Workload
         directories=tuple(str(folder / name) for name in ("data", "conf", "run", "tmp", "home")),
         files=tuple(files),
         listens=(Listen(host, port, "clients"),),
-        ready=Probe(render_ready(architecture, site, node), hang_after=10.0, start_timeout=120.0),
+        # killed before the sentinels (10 s) promote another beside it
+        ready=Probe(render_ready(architecture, site, node), hang_after=5.0, start_timeout=120.0),
         role=RoleProbe(render_role(site, node)),
         before_start=before,
         stop=Stop(grace=15.0),
