@@ -187,7 +187,7 @@ def start_server(arguments: Arguments) -> int:
 
 def _promote(arguments: Arguments, successor: str) -> bool:
     try:
-        promote(arguments.all, successor)
+        promote(arguments.all, arguments.node, successor)
     except (NotNowError, OSError, ReplyError) as error:
         _say(f"{successor} is not promoted yet: {error}")
         return False

@@ -137,7 +137,10 @@ def _tell(members: Members, name: str, primary: str, epoch: int) -> None:
 
 
 def gather_behind(members: Members, primary: str) -> None:
-    """Have every other node that answers follow the primary, and hang up on its clients."""
+    """Have every other node that answers follow the primary, and hang up on its clients.
+
+    Who follows already goes on without a break. Clients who wrote there have to ask for the way again.
+    """
 
     def follow(name: str) -> None:
         if name == primary:
@@ -153,15 +156,19 @@ def gather_behind(members: Members, primary: str) -> None:
     _of_each(members, follow)
 
 
-def promote(members: Members, successor: str) -> None:
+def promote(members: Members, dead: str, successor: str) -> None:
     """Make this replica of a dead primary the next one.
 
     Raises:
-        NotNowError: the sentinels did not vote.
+        NotNowError: the sentinels did not vote, or name another one by now.
         OSError: it does not answer.
         ReplyError: it refuses.
     """
-    epoch = win_votes(members, ask_opinions(members))
+    opinions = ask_opinions(members)
+    newest = max(opinions.values(), key=lambda one: one.epoch, default=None)
+    if newest is None or newest.node != dead:
+        raise NotNowError("no sentinel answers" if newest is None else f"the sentinels name {newest.node}")
+    epoch = win_votes(members, opinions)
     with members.server(successor) as client:
         client.ask("REPLICAOF", "NO", "ONE")
     announce(members, successor, epoch)

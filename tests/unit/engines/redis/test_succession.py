@@ -115,7 +115,7 @@ class Fakes(Members):
 
 def test_a_successor_is_known_to_all_sentinels_and_followed_by_all_nodes() -> None:
     fakes = Fakes.make("cache-1")
-    promote(fakes, "cache-3")
+    promote(fakes, "cache-1", "cache-3")
     assert fakes.named() == ["cache-3"] * 3
     assert (fakes.servers["cache-3"].follows, fakes.servers["cache-2"].follows) == (None, host("cache-3"))
     assert confirm(fakes, "cache-3")
@@ -125,28 +125,32 @@ def test_votes_are_won_in_an_epoch_that_no_sentinel_has_passed() -> None:
     fakes = Fakes.make("cache-1")
     for sentinel in fakes.sentinels.values():
         sentinel.current, sentinel.voted = 9, (9, "another")
-    promote(fakes, "cache-2")
+    promote(fakes, "cache-1", "cache-2")
     assert fakes.named() == ["cache-2"] * 3
     assert fakes.sentinels["cache-1"].epoch > 9
 
 
-@pytest.mark.parametrize("trouble", ["too few", "one acts"])
+@pytest.mark.parametrize("trouble", ["too few", "one acts", "another was chosen", "none answers"])
 def test_nothing_is_changed_without_most_of_the_sentinels(trouble: str) -> None:
     fakes = Fakes.make("cache-1")
     if trouble == "too few":
         del fakes.sentinels["cache-1"], fakes.sentinels["cache-2"]
-    else:
+    elif trouble == "one acts":
         fakes.sentinels["cache-2"].acts = True
+    elif trouble == "another was chosen":
+        fakes.sentinels["cache-3"].named, fakes.sentinels["cache-3"].epoch = "cache-2", 1
+    else:
+        fakes.sentinels.clear()
     with pytest.raises(NotNowError):
-        promote(fakes, "cache-3")
+        promote(fakes, "cache-1", "cache-3")
     assert all(not one.asked for one in fakes.servers.values())
-    assert set(fakes.named()) == {"cache-1"}
+    assert all(not one.voted[1] for one in fakes.sentinels.values())
 
 
 def test_two_of_three_sentinels_are_enough_and_the_third_is_told_when_it_is_back() -> None:
     fakes = Fakes.make("cache-1")
     away = fakes.sentinels.pop("cache-1")
-    promote(fakes, "cache-2")
+    promote(fakes, "cache-1", "cache-2")
     fakes.sentinels["cache-1"] = away
     assert not confirm(fakes, "cache-2")  # it will hear it from its fellows
     assert away.named == "cache-1"
