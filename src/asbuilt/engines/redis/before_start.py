@@ -1,10 +1,11 @@
 """Runs before each start of a cache node or a sentinel: finds out who is primary, writes the running file.
 
-When the node that starts was primary, it is proven dead at this moment: then this makes another one primary.
+When the node was primary, it is proven dead at this moment: then this makes another one primary. With
+`succeed` that is all it does: after many failures the next start has to wait, a successor must not.
 
-`python -m asbuilt.engines.redis.before_start ARGUMENTS.json`. The engine rewrites its running file itself, so
-that one is made anew from the rendered file at each start. Exit 0: start; 75: not now, try again. Only the
-standard library, because every failover waits for it.
+`python -m asbuilt.engines.redis.before_start ARGUMENTS.json [succeed]`. The engine rewrites its running file
+itself, so that one is made anew from the rendered file at each start. Exit 0: start; 75: not now, try again.
+Only the standard library, because every failover waits for it.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ from asbuilt.engines.redis.role import (
 )
 from asbuilt.engines.redis.succession import NotNowError, ask_opinion, ask_opinions, confirm, promote
 
+SUCCEED = "succeed"
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h."""
 _LOOK_EVERY = 0.1
-_AGREE_WITHIN = 3.0
-"""Seconds in which the sentinels should agree; a node that starts doesn't wait for them for ever."""
+_AGREE_WITHIN = 12.0
+"""Seconds in which the sentinels should agree: a busy machine needs some, a node doesn't wait for ever."""
+_SUCCEED_WITHIN = 6.0
 _EMPTY_BASE = 512
 """Bytes: an empty Redis or Valkey writes about 100 of header into its first files."""
 
@@ -167,10 +170,7 @@ def start_server(arguments: Arguments) -> int:
             break
         if not since.exists():
             since.touch()
-        successor = choose_successor(
-            arguments.node, len(arguments.all.members) - 1, seen.living, seen.named, time.monotonic() - begun
-        )
-        if successor is not None and _promote(arguments, successor):
+        if _promote(arguments, seen, time.monotonic() - begun):
             continue
         if time.monotonic() - begun > PATIENCE + TIMEOUT:
             return TRY_AGAIN
@@ -185,7 +185,25 @@ def start_server(arguments: Arguments) -> int:
     return 0
 
 
-def _promote(arguments: Arguments, successor: str) -> bool:
+def succeed(arguments: Arguments) -> int:
+    """Have another node made primary, if this one was and is dead. Nothing is written."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < _SUCCEED_WITHIN:
+        seen = look(arguments, 0.0)
+        if seen.decision.start is not Start.WAIT:
+            if seen.decision.follows is not None:
+                _have_agreed(arguments, seen.decision.follows, seen.living)
+            return 0
+        if not _promote(arguments, seen, time.monotonic() - begun):
+            time.sleep(_LOOK_EVERY)
+    return TRY_AGAIN
+
+
+def _promote(arguments: Arguments, seen: Look, waited: float) -> bool:
+    others = len(arguments.all.members) - 1
+    successor = choose_successor(arguments.node, others, seen.living, seen.named, waited)
+    if successor is None:
+        return False
     try:
         promote(arguments.all, arguments.node, successor)
     except (NotNowError, OSError, ReplyError) as error:
@@ -254,6 +272,8 @@ def _write(path: Path, text: str) -> None:
 def main(argv: list[str]) -> int:
     """Entry point. Returns the exit status."""
     arguments = load_arguments(Path(argv[1]))
+    if argv[2:] == [SUCCEED]:
+        return succeed(arguments)
     return start_sentinel(arguments) if arguments.what == "sentinel" else start_server(arguments)
 
 
