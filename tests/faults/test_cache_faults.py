@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +29,12 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 GAP = 30.0
 """Seconds: far more than any of these takes, so that a busy machine doesn't fail the test."""
+SLOW = 4.5
+"""Seconds without an answer: a cache does that in the middle of a command that goes through all keys."""
+STARVED = 1.75
+"""Seconds: a process that stands still for 2 s is replaced."""
+PATIENCE = 35.0
+"""Seconds after which a sentinel that waits for a primary to be one again has given up."""
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +81,19 @@ def test_d1_the_primary_is_frozen(ground: Ground) -> None:
     judged(oracle, bound=1.0)
 
 
+def test_d1_the_primary_is_only_slow(ground: Ground) -> None:
+    """Who promotes another one beside it loses what it acknowledges when it goes on."""
+    with CacheOracle(ground, "cache slow") as oracle, ThreadPoolExecutor(1) as pool:
+        oracle.fault()
+        busy = pool.submit(oracle.occupy, SLOW)
+        require(oracle.is_deaf, "the primary answered all the time", within=SLOW)
+        busy.result()
+        oracle.settle()
+        primary = oracle.ground.live.primary("cache")
+    oracle.judge(bound=0.0)
+    assert primary == oracle.primary
+
+
 def test_d3_a_planned_switchover_loses_nothing(ground: Ground) -> None:
     prepared = prepare(
         choose_stage(ground.live.project / "asbuilt.yaml", "production"), touch=False, tell=silent
@@ -80,6 +101,36 @@ def test_d3_a_planned_switchover_loses_nothing(ground: Ground) -> None:
     with CacheOracle(ground, "D3 switchover") as oracle:
         oracle.fault()
         assert switch_over(prepared.architecture, prepared.site) != oracle.primary
+        oracle.settle()
+    judged(oracle, bound=0.0)
+
+
+def sentinels(ground: Ground) -> list[int]:
+    """The main process of each sentinel."""
+    seen = ground.client().snapshot().workloads
+    pids = [one.pid for name, one in seen.items() if name.endswith(".sentinel")]
+    assert len(pids) == 3
+    return [pid for pid in pids if pid is not None]
+
+
+def test_d3_the_sentinels_get_no_time_while_the_roles_change(ground: Ground) -> None:
+    """A sentinel that misses the change takes it back half a minute later: acknowledged writes would go."""
+    prepared = prepare(
+        choose_stage(ground.live.project / "asbuilt.yaml", "production"), touch=False, tell=silent
+    )
+    pids = sentinels(ground)
+    with CacheOracle(ground, "D3 starved sentinels") as oracle, ThreadPoolExecutor(1) as pool:
+        oracle.fault()
+        switch = pool.submit(switch_over, prepared.architecture, prepared.site)
+        oracle.wait_for_change()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(STARVED)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        switch.result()
+        oracle.settle()
+        until(lambda: time.monotonic() - oracle.moment > PATIENCE, what="their patience to end", within=60)
         oracle.settle()
     judged(oracle, bound=0.0)
 

@@ -6,19 +6,30 @@ acknowledged more than BOUND seconds before the fault, and nothing after the fai
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import urllib.parse
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
 import redis
 from oracle import find_overlaps
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from asbuilt.engines.redis.members import parse_members
+from asbuilt.engines.redis.succession import ask_opinions
 from support import until
 from support.ledger import Ground, Writers
 
 BOUND = 1.0
+_BUSY = """
+local function now() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end
+local till = now() + tonumber(ARGV[1])
+while now() < till do end
+"""
 
 
 @dataclass
@@ -68,7 +79,7 @@ class CacheOracle:
             url._replace(netloc=f"{url.netloc.rpartition('@')[0]}@{host}").geturl(),
             socket_timeout=2,
             socket_connect_timeout=2,
-            retry=None,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def _observe(self, node: str) -> None:
@@ -99,6 +110,43 @@ class CacheOracle:
         until(look, what="both replicas of the cache", within=within, every=0.2)
         self.ground.live.healthy(within)
 
+    def wait_for_change(self) -> None:
+        """Until another node than the one at the start says that it is primary: seen within milliseconds."""
+        others = [self.direct(node) for node in self.nodes() if node != self.primary]
+
+        def changed() -> bool:
+            for client in others:
+                with suppress(redis.RedisError, OSError):
+                    if client.info("replication")["role"] == "master":
+                        return True
+            return False
+
+        until(changed, what="the roles to change", every=0.005)
+
+    def occupy(self, seconds: float) -> None:
+        """Have the primary do one command for so long; it does nothing else meanwhile."""
+        client = self.direct(self.primary)
+        client.connection_pool.connection_kwargs["socket_timeout"] = seconds + 20
+        client.eval(_BUSY, 0, int(seconds * 1_000_000))
+
+    def is_deaf(self) -> bool:
+        """Whether the primary does not answer within half a second."""
+        client = self.direct(self.primary)
+        client.connection_pool.connection_kwargs["socket_timeout"] = 0.5
+        try:
+            client.ping()
+        except redis.RedisError:
+            return True
+        return False
+
+    def agreed(self) -> bool:
+        """Whether every sentinel names the node that the route leads to."""
+        text = (self.ground.live.root / "nodes/cache-1/conf/server.json").read_text()
+        opinions = ask_opinions(parse_members(json.loads(text)))
+        routed = self.route().info("server")["run_id"]
+        named = {self.direct(one.node).info("server")["run_id"] for one in opinions.values()}
+        return len(opinions) == len(self.nodes()) and named == {routed}
+
     def fault(self) -> None:
         """Now it happens."""
         self.moment = time.monotonic()
@@ -123,6 +171,7 @@ class CacheOracle:
         assert not outside, f"{len(outside)} lost: {dict(list(outside.items())[:8])}"
         assert bound or not lost
         assert find_overlaps(self.seen) == []
+        until(self.agreed, what="the sentinels to agree with the route")
         sizes = {node: self.direct(node).dbsize() for node in self.nodes()}
         until(
             lambda: len({self.direct(node).dbsize() for node in self.nodes()}) == 1,

@@ -174,6 +174,8 @@ class Workload:
         before_start: a command run before each start, also a restart; a failure counts as a failed start.
         after_fence: sent once the whole tree of a failed process is proven dead (release a lease); a failure
             of it is logged and retried, it never blocks the restart.
+        after_failure: a command run at that moment, however long the next start has to wait: it gives the
+            task of the failed process to another one. A failure of it is logged, no more.
         pid_file: file whose first line is the pid of the engine's own main process, when argv[0] is its
             supervisor (Patroni: postmaster.pid).
         reload: sent instead of a restart when only `files` changed; the answer must match.
@@ -201,6 +203,7 @@ class Workload:
     needs: tuple[str, ...] = ()
     before_start: tuple[str, ...] = ()
     after_fence: Exchange | None = None
+    after_failure: tuple[str, ...] = ()
     pid_file: str | None = None
     reload: Exchange | None = None
     stop: Stop = Stop()
@@ -304,6 +307,7 @@ def from_json(raw: dict[str, Any]) -> Workload:
             "listens": tuple(Listen(**one) for one in raw["listens"]),
             "needs": tuple(raw["needs"]),
             "before_start": tuple(raw["before_start"]),
+            "after_failure": tuple(raw.get("after_failure", ())),
             "ready": Probe(**{**raw["ready"], "exchange": _exchange(raw["ready"]["exchange"])}),
             "role": RoleProbe(role) if role else None,
             "after_fence": _exchange(raw["after_fence"]),

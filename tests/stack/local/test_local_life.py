@@ -204,6 +204,31 @@ def test_frozen_is_fenced_then_the_lease_is_released(yard: Yard) -> None:
         release.wait()
 
 
+def test_what_comes_after_a_failure_does_not_wait_for_the_next_start(yard: Yard) -> None:
+    """Somebody else takes over at once, however long a process that fails often is kept waiting."""
+    told = yard.root / "told"
+    workload = yard.workload(
+        "app-1", after_failure=("sh", "-c", f"test -e {yard.root}/bad && exit 3; date +%s.%N >> {told}")
+    )
+    yard.up(workload)
+    for number in range(1, 6):
+        pid = int(until(lambda: yard.answer(workload), what="it to answer", within=60))
+        begun = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        until(
+            lambda: told.exists() and len(told.read_text().split()) == number,  # noqa: B023 - used at once
+            what="the command",
+            every=0.01,
+        )
+        assert time.monotonic() - begun < 1.5  # the fifth start waits for half a minute
+    yard.client.stop("app-1", yard.epoch)
+    assert len(told.read_text().split()) == 5  # not when it is asked to end
+    (yard.root / "bad").touch()
+    pid = yard.up(workload)
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: yard.answer(workload), what="its start in spite of that", within=60) != pid
+
+
 _LEASE = """
 import os, socket, sys
 host, port, told, pidfile = sys.argv[1:]

@@ -1,6 +1,7 @@
 """Talks to running cache nodes and sentinels: who is primary, planned switchover, a command line.
 
-Invariant: a planned switchover loses no acknowledged write: writes pause until the replicas have everything.
+Invariant: a planned switchover loses no acknowledged write: writes pause until the replica has everything,
+and the sentinels are told at once, because they would take back a change that they did not make.
 """
 
 from __future__ import annotations
@@ -8,8 +9,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from asbuilt.engines.redis.config import ADMIN, MONITOR, is_replicated
+from asbuilt.engines.redis.config import ADMIN, describe_members, is_replicated
+from asbuilt.engines.redis.members import Members, parse_members
 from asbuilt.engines.redis.resp import Client, ReplyError
+from asbuilt.engines.redis.succession import (
+    NotNowError,
+    announce,
+    ask_opinions,
+    ask_role,
+    confirm,
+    gather_behind,
+    win_votes,
+)
 from asbuilt.graph.model import Kind
 from asbuilt.values.errors import AsbuiltError, RefusedError
 from asbuilt.values.python import own_python
@@ -18,8 +29,13 @@ if TYPE_CHECKING:
     from asbuilt.graph.model import Architecture
     from asbuilt.plan.site import Site
 
-_EVERY = 0.05
-_PAUSE_MARGIN = 2.0
+_EVERY = 0.1
+_SOON = 0.005
+"""The sentinels should be told as soon as the roles have changed."""
+_LONGEST_PAUSE = 3.0
+"""Seconds that writes may wait for a replica: it is behind by milliseconds, or not to be taken."""
+_TOLD_WITHIN = 20.0
+"""Seconds in which the sentinels have to be told: after 30 they take the change back. They may restart."""
 
 
 def find_primary(architecture: Architecture, site: Site) -> str | None:
@@ -30,6 +46,8 @@ def find_primary(architecture: Architecture, site: Site) -> str | None:
 
 def switch_over(architecture: Architecture, site: Site, *, within: float = 10.0) -> str:
     """Make a replica primary without losing a write. Returns the new primary's node.
+
+    The primary hands over itself: it holds back writes until the replica has everything, then follows it.
 
     Args:
         architecture: an environment with cache replicas.
@@ -46,77 +64,72 @@ def switch_over(architecture: Architecture, site: Site, *, within: float = 10.0)
             "CACHE-001", "there is no cache to switch over: it has no replicas, or no primary now"
         )
     deadline = time.monotonic() + within
-    with _admin(site, old) as primary:
-        if int(primary.info("replication").get("connected_slaves", "0")) == 0:
-            raise RefusedError("CACHE-001", "no replica of the cache is in step", where=old)
-        if not _coordinated(architecture, site):
-            _pause_and_fail_over(architecture, site, primary, deadline)
-    while time.monotonic() < deadline:
-        new = find_primary(architecture, site)
-        if new is not None and new != old:
-            return new
+    members = parse_members(describe_members(architecture, site))
+    try:
+        with members.server(old) as primary:
+            new = _choose_replica(members, primary.info("replication"))
+            if new is None:
+                raise RefusedError("CACHE-001", "no replica of the cache is in step", where=old)
+            epoch = _ask_votes(members, old, deadline)
+            _hand_over(members, primary, old, new, deadline)
+    except (OSError, ReplyError) as error:
+        raise AsbuiltError("CACHE-003", f"{old} did not hand over: {error}", where=old) from None
+    announce(members, new, epoch)
+    gather_behind(members, new)
+    deadline = max(deadline, time.monotonic() + _TOLD_WITHIN)
+    while not confirm(members, new):
+        if time.monotonic() > deadline:
+            raise AsbuiltError(
+                "CACHE-003",
+                f"{new} is the primary of the cache now, but not every sentinel knows it",
+                hint="run it again: asbuilt logs shows what the sentinels say",
+            )
         time.sleep(_EVERY)
-    raise AsbuiltError(
-        "CACHE-003",
-        f"{old} is still the primary of the cache after {within:g} s",
-        hint="asbuilt logs shows what the sentinels say",
-    )
+    return new
 
 
-def _coordinated(architecture: Architecture, site: Site) -> bool:
-    """Let the sentinels ask the primary itself to hand over (Valkey 9); False where they do not know how."""
-    try:
-        _ask_sentinels(architecture, site, "SENTINEL", "FAILOVER", MONITOR, "COORDINATED")
-    except ReplyError as error:
-        if "wrong number" in str(error).lower() or "syntax" in str(error).lower():
-            return False
-        raise AsbuiltError("CACHE-002", f"the sentinels refused: {error}") from None
-    return True
+def _choose_replica(members: Members, said: dict[str, str]) -> str | None:
+    """The replica in step that has the most; `said` is the primary's INFO."""
+    found: list[tuple[int, str]] = []
+    for name, value in said.items():
+        if name.startswith("slave") and name[5:].isdigit():
+            fields = dict(part.partition("=")[::2] for part in value.split(","))
+            node = members.at(fields.get("ip", ""))
+            if node is not None and fields.get("state") == "online":
+                found.append((int(fields.get("offset", "0")), node))
+    return max(found)[1] if found else None
 
 
-def _pause_and_fail_over(architecture: Architecture, site: Site, primary: Client, deadline: float) -> None:
-    """The same for Redis 7: writes pause, the replicas catch up, then the sentinels promote one."""
-    pause = max(0.0, deadline - time.monotonic()) + _PAUSE_MARGIN
-    primary.ask("CLIENT", "PAUSE", str(int(pause * 1000)), "WRITE")
-    try:
-        while not _caught_up(primary.info("replication")):
-            if time.monotonic() > deadline:
-                raise _too_slow()
-            time.sleep(_EVERY)
-        _ask_sentinels(architecture, site, "SENTINEL", "FAILOVER", MONITOR)
-    except ReplyError as error:
-        primary.ask("CLIENT", "UNPAUSE")
-        raise AsbuiltError("CACHE-002", f"the sentinels refused: {error}") from None
-    except AsbuiltError:
-        primary.ask("CLIENT", "UNPAUSE")
-        raise
-
-
-def _too_slow() -> AsbuiltError:
-    return AsbuiltError(
-        "CACHE-003",
-        "the replicas of the cache did not catch up in time",
-        hint="try again when there is less load",
-    )
-
-
-def _caught_up(said: dict[str, str]) -> bool:
-    offset = said.get("master_repl_offset", "")
-    replicas = [value for name, value in said.items() if name.startswith("slave") and name[5:].isdigit()]
-    return bool(replicas) and all(f"offset={offset}," in value for value in replicas)
-
-
-def _ask_sentinels(architecture: Architecture, site: Site, *words: str) -> None:
-    """One sentinel that answers does it; ReplyError is its refusal."""
-    for node in architecture.of(Kind.CACHE):
-        host, port = site.addresses[node.id], site.ports["sentinel"]
+def _ask_votes(members: Members, old: str, deadline: float) -> int:
+    while True:
         try:
-            with Client(host, port, site.secret("cache.sentinel").reveal()) as client:
-                client.ask(*words)
-        except OSError:
-            continue
-        return
-    raise AsbuiltError("CACHE-002", "no sentinel answers", hint="asbuilt status says which run")
+            if confirm(members, old):
+                return win_votes(members, ask_opinions(members))
+            why = "the sentinels do not agree on who is primary"
+        except NotNowError as error:
+            why = str(error)
+        if time.monotonic() > deadline:
+            raise AsbuiltError("CACHE-002", why, hint="asbuilt status says which sentinels run")
+        time.sleep(_EVERY)
+
+
+def _hand_over(members: Members, primary: Client, old: str, new: str, deadline: float) -> None:
+    """Writes wait meanwhile; when the replica does not catch up in time they go on as before."""
+    target = members.members[new]
+    limit = max(0.5, min(_LONGEST_PAUSE, deadline - time.monotonic()))
+    primary.ask("FAILOVER", "TO", target.host, str(target.port), "TIMEOUT", str(int(limit * 1000)))
+    # the old one says that it follows before the new one has agreed to be followed
+    while ask_role(members, new) != "master":
+        said = primary.info("replication")
+        if (said.get("role"), said.get("master_failover_state")) == ("master", "no-failover"):
+            raise AsbuiltError(
+                "CACHE-003",
+                f"{new} did not catch up with {old} in time; {old} is still the primary",
+                hint="try again when there is less load",
+            )
+        if time.monotonic() > deadline + _LONGEST_PAUSE:
+            primary.ask("FAILOVER", "ABORT")
+        time.sleep(_SOON)
 
 
 def _says(site: Site, node: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asbuilt.engines.redis.resp import encode
 from asbuilt.graph.model import Kind
@@ -22,11 +22,18 @@ MONITOR = "cache"
 """The cluster's name for the sentinels."""
 ADMIN = "asbuilt"
 """The user of replication, sentinels and asbuilt. The app is the default user, without administration."""
-_DOWN_AFTER = 2000
+_DOWN_AFTER = 10_000
 """Milliseconds without an answer after which a sentinel holds the primary for down.
 
-Its first PING to a new primary goes out after 1000 ms, and it counts from before that: with 1000, measured,
-it sometimes holds a new primary for down, and a second failover takes away writes that were acknowledged.
+A sentinel can't see whether a primary is dead or only slow, and it fences nobody: a slow one goes on taking
+writes for about a second after another was promoted, and they are lost. So it comes last. A primary that is
+dead, frozen or deaf is killed by its supervisor before, and replaced at once (`succession`).
+"""
+_FAILOVER_TIMEOUT = 5000
+"""Milliseconds after which a sentinel gives up waiting for a change that it asked for.
+
+With 1500 a busy machine is late, and a change that came about after all is taken back: half a minute later
+the sentinels promote another node, and what is being written then is lost.
 """
 _SHARE_OF_MACHINE = 0.25
 """What all cache nodes of one environment together may take of the machine's memory."""
@@ -141,7 +148,7 @@ def render_sentinel(architecture: Architecture, site: Site, node: Node) -> str:
         f"sentinel auth-user {MONITOR} {ADMIN}",
         f"sentinel auth-pass {MONITOR} {quote(site.secret('cache.admin').reveal())}",
         f"sentinel down-after-milliseconds {MONITOR} {_DOWN_AFTER}",
-        f"sentinel failover-timeout {MONITOR} 1500",
+        f"sentinel failover-timeout {MONITOR} {_FAILOVER_TIMEOUT}",
         f"sentinel parallel-syncs {MONITOR} {max(1, len(architecture.of(Kind.CACHE)) - 1)}",
     ]
     return "\n".join(lines) + "\n"
@@ -157,23 +164,30 @@ def render_arguments(architecture: Architecture, site: Site, node: Node, what: s
             "what": what,
             "source": str(folder / "conf" / name),
             "target": str(folder / "run" / name),
-            "members": {
-                one.id: {
-                    "host": site.addresses[one.id],
-                    "port": site.ports["redis"],
-                    "sentinel": site.ports["sentinel"],
-                    "folder": str(site.node_dir(one.id)),
-                }
-                for one in architecture.of(Kind.CACHE)
-            },
-            "monitor": MONITOR,
-            "quorum": quorum(architecture),
-            "user": ADMIN,
-            "password": site.secret("cache.admin").reveal(),
-            "sentinel_password": site.secret("cache.sentinel").reveal(),
+            **describe_members(architecture, site),
         },
         indent=1,
     )
+
+
+def describe_members(architecture: Architecture, site: Site) -> dict[str, Any]:
+    """Where all nodes and sentinels are, and the passwords: what `members.parse_members` reads."""
+    return {
+        "members": {
+            one.id: {
+                "host": site.addresses[one.id],
+                "port": site.ports["redis"],
+                "sentinel": site.ports["sentinel"],
+                "folder": str(site.node_dir(one.id)),
+            }
+            for one in architecture.of(Kind.CACHE)
+        },
+        "monitor": MONITOR,
+        "quorum": quorum(architecture),
+        "user": ADMIN,
+        "password": site.secret("cache.admin").reveal(),
+        "sentinel_password": site.secret("cache.sentinel").reveal(),
+    }
 
 
 def render_ready(architecture: Architecture, site: Site, node: Node) -> Exchange:

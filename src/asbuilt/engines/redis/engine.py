@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from asbuilt.engines.contract import Realization
 from asbuilt.engines.finder import Candidate, find_tools, from_spec, system_folder, wheel_folder
+from asbuilt.engines.redis.before_start import SUCCEED
 from asbuilt.engines.redis.config import (
     is_replicated,
     render_arguments,
@@ -101,10 +102,12 @@ def build_server(architecture: Architecture, site: Site, node: Node) -> Workload
     replicated = is_replicated(architecture)
     files = [ConfigFile(str(folder / "conf" / "redis.conf"), render_server(architecture, site, node))]
     before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     if replicated:
         arguments = folder / "conf" / "server.json"
         files.append(ConfigFile(str(arguments), render_arguments(architecture, site, node, "server")))
         before = _before_start(str(arguments))
+        after = (*before, SUCCEED)
     memory = size_memory(architecture, site)
     return Workload(
         id=node.id,
@@ -117,9 +120,11 @@ def build_server(architecture: Architecture, site: Site, node: Node) -> Workload
         directories=tuple(str(folder / name) for name in ("data", "conf", "run", "tmp", "home")),
         files=tuple(files),
         listens=(Listen(host, port, "clients"),),
-        ready=Probe(render_ready(architecture, site, node), hang_after=10.0, start_timeout=120.0),
+        # killed before the sentinels (10 s) promote another beside it
+        ready=Probe(render_ready(architecture, site, node), hang_after=5.0, start_timeout=120.0),
         role=RoleProbe(render_role(site, node)),
         before_start=before,
+        after_failure=after,
         stop=Stop(grace=15.0),
         # a snapshot copies what is written meanwhile: as much again, and what clients hold
         limits=Limits(cpu=node.resources.cpu, memory=2 * memory + 256 * 2**20, open_files=_OPEN_FILES),

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PATIENCE = 30.0
-"""Seconds that a failed primary waits for the sentinels to promote another node, before it goes on itself.
-They need 3 s; when they have not done it after this time they cannot (too few of them are left)."""
+"""Seconds that a failed primary waits for another node to be promoted, before it goes on itself. That needs a
+second, or 15 by the sentinels alone; when it is not done by then it can't be (too few of them are left)."""
+ALL_ANSWER_WITHIN = 1.0
+"""Seconds that a node which does not answer is waited for: it may have more of the data than the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,27 @@ def decide(
             )
         return Decision(Start.PRIMARY, None, "nobody was promoted in time, and the data is here")
     return _decide_cold(me, living, stored, names)
+
+
+def choose_successor(
+    me: str, others: int, living: Mapping[str, Living], named: tuple[Named, ...], waited: float
+) -> str | None:
+    """Who is to be made primary in place of `me`, which is dead; None when that is not to be done (now).
+
+    Args:
+        me: the node that was primary, if the newest sentinel names it and answers.
+        others: how many other nodes there should be.
+        living: those that answer.
+        named: what the sentinels say.
+        waited: seconds since `me` was first proven dead.
+    """
+    names = max(named, key=lambda n: (n.epoch, n.living), default=None)
+    if names is None or names.node != me or not names.living or any(one.primary for one in living.values()):
+        return None
+    if len(living) < others and waited < ALL_ANSWER_WITHIN:
+        return None
+    synced = [node for node, other in living.items() if other.synced]
+    return max(synced, key=lambda node: (living[node].offset, node), default=None)
 
 
 def _decide_cold(

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from asbuilt.plan.workload import ConfigFile, Workload
 
 _STUBBORN_AFTER = 5.0
+_AFTER_FAILURE_WITHIN = 20.0
 _FREEZER = "/sys/fs/cgroup/freezer"
 
 
@@ -166,6 +167,17 @@ class Body:
         argv = self.workload.before_start
         if not argv:
             return not abort.is_set()
+        return await self._run(
+            argv, "before the start of", max(self.workload.ready.start_timeout, 1.0), abort
+        )
+
+    async def run_after_failure(self, abort: asyncio.Event) -> bool:
+        """Run `after_failure` to its end; False when it was broken off. Raises AsbuiltError LOCAL-034."""
+        return await self._run(
+            self.workload.after_failure, "after the failure of", _AFTER_FAILURE_WITHIN, abort
+        )
+
+    async def _run(self, argv: tuple[str, ...], when: str, within: float, abort: asyncio.Event) -> bool:
         done: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
         def ended(status: int | None) -> None:
@@ -177,24 +189,20 @@ class Body:
         await self._check_exec(pipe, argv)
         stopper = asyncio.ensure_future(abort.wait())
         try:
-            await asyncio.wait(
-                (done, stopper),
-                timeout=max(self.workload.ready.start_timeout, 1.0),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait((done, stopper), timeout=within, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopper.cancel()
         if not done.done():
             if abort.is_set():
                 return False
-            words = f"did not end within {self.workload.ready.start_timeout:g} s"
+            words = f"did not end within {within:g} s"
         elif done.result() == 0:
             return not abort.is_set()
         else:
             words = tell_status(done.result())
         raise AsbuiltError(
             "LOCAL-034",
-            f"the command before the start of {self.workload.id} {words}",
+            f"the command {when} {self.workload.id} {words}",
             where=" ".join(argv),
             evidence=read_tail(self.log),
         )

@@ -238,14 +238,15 @@ class Keeper:
         self.host.stir(self.workload.kind)
 
     async def _fence(self, reason: str) -> None:
-        started, alive = self.watch.started, self.watch.alive
+        ran, alive = self._now() - self.watch.started, self.watch.alive
         self.host.say(f"{self.workload.id}: fencing, {reason}")
         self._tell()
         count = await self.body.kill_all()
         await self._after_fence()
+        await self._after_failure()
         words = reason if alive else f"its main process {tell_status(self.body.status)}"
         left = f" ({count} process{'es' if count != 1 else ''} killed)" if count else ""
-        self._failed(words + left, self._now() - started)
+        self._failed(words + left, ran)
 
     async def _after_fence(self) -> None:
         exchange = self.workload.after_fence
@@ -260,6 +261,15 @@ class Keeper:
                 self.host.say(f"{self.workload.id}: after the fence: {exchange.shown}: done")
                 return
             self.host.say(f"{self.workload.id}: after the fence: {exchange.shown}: {answer.got}")
+
+    async def _after_failure(self) -> None:
+        if not self.workload.after_failure:
+            return
+        try:
+            await self.body.run_after_failure(self._abort)
+        except AsbuiltError as error:
+            self.host.say(f"{self.workload.id}: {error.what}")
+        await self.body.kill_all()
 
     # -- asking -------------------------------------------------------------------------------------------
 

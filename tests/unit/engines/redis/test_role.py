@@ -4,7 +4,16 @@ import itertools
 
 import pytest
 
-from asbuilt.engines.redis.role import PATIENCE, Living, Named, Start, Stored, decide
+from asbuilt.engines.redis.role import (
+    ALL_ANSWER_WITHIN,
+    PATIENCE,
+    Living,
+    Named,
+    Start,
+    Stored,
+    choose_successor,
+    decide,
+)
 
 NODES = ("cache-1", "cache-2", "cache-3")
 EMPTY = {node: Stored(data=False) for node in NODES}
@@ -84,3 +93,43 @@ def test_one_after_another_gives_one_primary(data: tuple[bool, ...], first: str)
         assert decision.start is not Start.WAIT
         living[node] = Living(decision.start is Start.PRIMARY, decision.follows)
     assert sum(one.primary for one in living.values()) == 1
+
+
+NAMED = (Named("cache-1", 3, living=True), Named("cache-1", 2, living=True))
+
+
+def follower(offset: int, *, synced: bool = True) -> Living:
+    return Living(primary=False, follows="cache-1", synced=synced, offset=offset)
+
+
+def test_the_replica_with_the_most_succeeds_a_dead_primary() -> None:
+    living = {"cache-2": follower(7), "cache-3": follower(5)}
+    assert choose_successor("cache-1", 2, living, NAMED, 0) == "cache-2"
+
+
+def test_a_replica_that_was_never_in_step_does_not_succeed() -> None:
+    living = {"cache-2": follower(7, synced=False), "cache-3": follower(5)}
+    assert choose_successor("cache-1", 2, living, NAMED, 0) == "cache-3"
+    assert choose_successor("cache-1", 2, {"cache-2": follower(7, synced=False)}, NAMED, 9) is None
+
+
+def test_who_does_not_answer_may_have_more_and_is_waited_for_a_while() -> None:
+    living = {"cache-3": follower(5)}
+    assert choose_successor("cache-1", 2, living, NAMED, 0) is None
+    assert choose_successor("cache-1", 2, living, NAMED, ALL_ANSWER_WITHIN) == "cache-3"
+
+
+@pytest.mark.parametrize(
+    ("living", "named"),
+    [
+        ({"cache-2": Living(primary=True), "cache-3": follower(5)}, NAMED),
+        ({"cache-2": follower(7), "cache-3": follower(5)}, (*NAMED, Named("cache-2", 4, living=True))),
+        ({"cache-2": follower(7), "cache-3": follower(5)}, (Named("cache-1", 3, living=False),)),
+        ({"cache-2": follower(7), "cache-3": follower(5)}, ()),
+    ],
+    ids=["another is primary", "the sentinels chose", "no sentinel lives", "nobody says who it was"],
+)
+def test_nobody_is_promoted_unless_the_dead_one_was_the_primary(
+    living: dict[str, Living], named: tuple[Named, ...]
+) -> None:
+    assert choose_successor("cache-1", 2, living, named, 9) is None
