@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import autoscale
 import connections
 import failover
 import idle
@@ -27,6 +28,7 @@ PARTS: dict[str, Callable[[int], list[Row]]] = {
     "up": up.rows,
     "idle": idle.rows,
     "plan": plan.rows,
+    "autoscale": autoscale.rows,
     "load": lambda runs: load.rows(3 * runs),
     "connections": connections.rows,
     "failover": lambda runs: failover.rows(3 * runs),
