@@ -24,8 +24,8 @@ START_TIMES = (3, 10, 30)
 """Seconds an app server takes to get ready."""
 MOST_HOURS = 0.9
 """Server-hours of the peer that the day may take."""
-RARE = 1e-4
-"""Part of the time whose overload counts as none: nine seconds of a day are chance."""
+RARE = 1e-5
+"""Part of the time whose overload counts as none: a second of a day is chance."""
 FIRST_SEED = 100
 
 
@@ -232,7 +232,7 @@ def judge(name: str, seconds: int, found: dict[str, list[Outcome]]) -> list[Row]
             "s a run",
             tuple(float(outcome.overload) for outcome in ours),
             "in all: " + ", ".join(f"{one} {lost[one]}" for one in found),
-            "no more than the better peer",
+            f"no more than the better peer, or {RARE:.3%} of the time",
             lost[OURS] <= allowed,
         )
     ]
@@ -260,7 +260,8 @@ def rows(runs: int = 5) -> list[Row]:
     table = []
     for make in TRACES:
         found: dict[str, list[Outcome]] = {name: [] for name in CONTROLLERS}
-        traces = [make(random.Random(seed)) for seed in range(FIRST_SEED, FIRST_SEED + runs)]
+        seeds = max(1, runs // 2) if make is make_rough_day else runs
+        traces = [make(random.Random(seed)) for seed in range(FIRST_SEED, FIRST_SEED + seeds)]
         for number, trace in enumerate(traces):
             for name, outcomes in play(trace, FIRST_SEED + number).items():
                 found[name] += outcomes

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 TOLERANCE: Final = 1.2
 """The smoothed load may be this much above the target before a server is added."""
-SLACK: Final = 1.06
-"""The room may be this much too small before a server is added for it."""
 LANDING: Final = 1.15
 """How much above the target it may be where servers have just left or come: half of the tolerance."""
-DEVIATIONS: Final = 3.5
-"""Standard deviations of the load's noise for which there is room below all of the CPU."""
+UP_DEVIATIONS: Final = 3.0
+"""Standard deviations of the load's noise for which there must be room below all of the CPU."""
+DOWN_DEVIATIONS: Final = 3.5
+"""The same, before servers leave."""
 LARGEST_CUT: Final = 0.25
 """Part of the servers that leaves at once, at most (or one); then the load is looked at again."""
 BETWEEN_CUTS: Final = 15.0
@@ -214,7 +214,7 @@ def _find_upward(
             math.ceil(calm / LANDING) if calm > wanted * TOLERANCE else 0,
             f"{calm:.1f} servers' load expected in {lead:.0f} s",
         ),
-        (math.ceil(room / SLACK), f"with its noise the load would fill {room:.1f} servers"),
+        (math.ceil(room), f"with its noise the load would fill {room:.1f} servers"),
     )
     return (asked, f"{words}; {rest}") if asked > wanted else (0, "")
 
@@ -241,12 +241,11 @@ def _find_downward(sample: Sample, after: Memory, settings: Settings, demand: De
 
 def _room(trend: Trend, demand: Demand, settings: Settings, *, down: bool) -> float:
     """Servers whose whole CPU carries the load with its noise; `down`: of the whole window, with a crowd."""
-    noise = DEVIATIONS * math.hypot(trend.spread, demand.grain)
-    if down:
-        return (
-            max(trend.peak(settings.down_after) + noise, trend.level + trend.surprise) * settings.cpu / BUSY
-        )
-    return (trend.level + noise) * settings.cpu / BUSY
+    noise = math.hypot(trend.spread, demand.grain)
+    if not down:
+        return (trend.level + UP_DEVIATIONS * noise) * settings.cpu / BUSY
+    usual = trend.peak(settings.down_after) + DOWN_DEVIATIONS * noise
+    return max(usual, trend.level + trend.surprise) * settings.cpu / BUSY
 
 
 def _find_delay(sample: Sample, after: Memory, settings: Settings, demand: Demand, trend: Trend) -> str:
