@@ -262,7 +262,7 @@ def learn(learned: Learned, seen: Sample, seconds: float, demand: Demand) -> Lea
         return UNKNOWN
     calm = seen.ready == seen.wanted and not seen.starting and not seen.crashing and not demand.doubt
     rate, crowd, cpu = seen.rate, seen.in_flight, seen.cpu
-    if not calm or not rate or not crowd or cpu is None or not 0.1 <= cpu <= NEAR:  # noqa: PLR2004 - enough, not all
+    if not (calm and seen.ready and rate and crowd) or cpu is None or not 0.1 <= cpu <= NEAR:  # noqa: PLR2004 - enough, not all
         return learned
     weight = max(1 - math.exp(-seconds / LEARN_OVER), 1 / (learned.samples + 1))
     cost, each = cpu * seen.ready / rate, crowd / seen.ready / cpu

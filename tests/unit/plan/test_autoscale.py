@@ -264,7 +264,7 @@ samples = st.builds(
     lambda wanted, missing, starting, **rest: Sample(
         0, wanted, max(wanted - missing, 0), min(starting, missing, wanted), **rest
     ),
-    st.integers(1, 25),
+    st.integers(0, 25),
     st.sampled_from([0, 0, 1, 5]),
     st.sampled_from([0, 1, 5]),
     crashing=st.sampled_from([0, 0, 0, 1]),
