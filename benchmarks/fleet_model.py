@@ -8,13 +8,13 @@ percentile of the waiting time of an M/M/c queue (A. K. Erlang, 1917). Everythin
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
 WORKERS = 8
 SERVICE = 0.1
@@ -65,8 +65,8 @@ class Trace:
     """Requests each second by second, and when which signals are missing."""
 
     name: str
-    rates: Sequence[float]
-    gaps: Sequence[tuple[int, int, frozenset[str]]] = field(default=())
+    rates: list[float]
+    gaps: tuple[tuple[int, int, frozenset[str]], ...] = ()
 
     def gone(self, at: int) -> frozenset[str]:
         """Signals that are missing at a second."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import autoscale
 import canary
 import connections
 import failover
@@ -28,6 +29,7 @@ PARTS: dict[str, Callable[[int], list[Row]]] = {
     "up": up.rows,
     "idle": idle.rows,
     "plan": plan.rows,
+    "autoscale": autoscale.rows,
     "load": lambda runs: load.rows(3 * runs),
     "connections": connections.rows,
     "canary-simulated": canary.rows,

@@ -19,12 +19,14 @@ from asbuilt.plan.trend import Trend, begin, follow, jump
 if TYPE_CHECKING:
     from asbuilt.spec.schema import App
 
-TOLERANCE: Final = 1.1
+TOLERANCE: Final = 1.2
 """The smoothed load may be this much above the target before a server is added."""
-LANDING: Final = 1.05
+LANDING: Final = 1.15
 """How much above the target it may be where servers have just left or come: half of the tolerance."""
-DEVIATIONS: Final = 4.0
-"""Standard deviations of the load's noise for which there is room below all of the CPU."""
+UP_DEVIATIONS: Final = 3.0
+"""Standard deviations of the load's noise for which there must be room below all of the CPU."""
+DOWN_DEVIATIONS: Final = 3.5
+"""The same, before servers leave."""
 LARGEST_CUT: Final = 0.25
 """Part of the servers that leaves at once, at most (or one); then the load is looked at again."""
 BETWEEN_CUTS: Final = 15.0
@@ -205,17 +207,16 @@ def _find_upward(
         surge = min(load + growth * lead, 2 * load)
     else:
         surge = load if load >= wanted * BUSY / settings.cpu else 0.0
-    calm = trend.forecast(lead)
-    asked = max(
-        math.ceil(surge),
-        math.ceil(calm / LANDING) if calm > wanted * TOLERANCE else 0,
-        math.ceil(_room(calm, trend, settings) / LANDING),
+    calm, room = trend.forecast(lead), _room(trend, demand, settings, down=False)
+    asked, rest = max(
+        (math.ceil(surge), f"{surge:.1f} servers' load now or in {lead:.0f} s"),
+        (
+            math.ceil(calm / LANDING) if calm > wanted * TOLERANCE else 0,
+            f"{calm:.1f} servers' load expected in {lead:.0f} s",
+        ),
+        (math.ceil(room), f"with its noise the load would fill {room:.1f} servers"),
     )
-    if asked <= wanted:
-        return 0, ""
-    expected = max(surge, calm)
-    rest = f"{expected:.1f} servers' load expected in {lead:.0f} s"
-    return asked, f"{words}; {rest}"
+    return (asked, f"{words}; {rest}") if asked > wanted else (0, "")
 
 
 def _find_downward(sample: Sample, after: Memory, settings: Settings, demand: Demand) -> Decision:
@@ -229,21 +230,25 @@ def _find_downward(sample: Sample, after: Memory, settings: Settings, demand: De
     if max(trend.level / LANDING, settings.floor) > wanted - 1:
         words = f"{demand.words}; smoothed {trend.level:.1f} servers' load, at least {settings.floor} servers"
         return _hold(wanted, words, after)
-    if words := _find_delay(sample, after, settings, trend):
+    if words := _find_delay(sample, after, settings, demand, trend):
         return _hold(wanted, words, after)
     peak = trend.peak(settings.down_after)
-    enough = max(math.ceil(max(peak / LANDING, _room(peak, trend, settings, trend.surprise))), settings.floor)
+    enough = max(math.ceil(max(peak / LANDING, _room(trend, demand, settings, down=True))), settings.floor)
     number = max(enough, wanted - max(1, int(wanted * LARGEST_CUT)))
     words = f"{demand.words}; for {settings.down_after:.0f} s never more than {peak:.1f} servers' load"
     return _to(number, wanted, words, after, sample.at)
 
 
-def _room(level: float, trend: Trend, settings: Settings, crowd: float = 0.0) -> float:
-    """Servers whose whole CPU carries a load with its usual noise, or with a crowd."""
-    return (level + max(DEVIATIONS * trend.spread, crowd)) * settings.cpu / BUSY
+def _room(trend: Trend, demand: Demand, settings: Settings, *, down: bool) -> float:
+    """Servers whose whole CPU carries the load with its noise; `down`: of the whole window, with a crowd."""
+    noise = math.hypot(trend.spread, demand.grain)
+    if not down:
+        return (trend.level + UP_DEVIATIONS * noise) * settings.cpu / BUSY
+    usual = trend.peak(settings.down_after) + DOWN_DEVIATIONS * noise
+    return max(usual, trend.level + trend.surprise) * settings.cpu / BUSY
 
 
-def _find_delay(sample: Sample, after: Memory, settings: Settings, trend: Trend) -> str:
+def _find_delay(sample: Sample, after: Memory, settings: Settings, demand: Demand, trend: Trend) -> str:
     """What is missing before fewer servers can be believed to be enough; empty for nothing."""
     wanted, window, now = sample.wanted, settings.down_after, sample.at
     fewer = max(math.ceil(trend.level / LANDING), settings.floor)
@@ -251,8 +256,10 @@ def _find_delay(sample: Sample, after: Memory, settings: Settings, trend: Trend)
     calm = now - above[-1] if above else trend.covers()
     if calm < window:
         return f"load would allow {fewer}, but only for {calm:.0f} s of {window:.0f} s"
-    if math.ceil(_room(trend.peak(window), trend, settings, trend.surprise)) >= wanted:
-        return f"load would allow {fewer}, but {trend.surprise:.1f} servers' load came at once not long ago"
+    room = _room(trend, demand, settings, down=True)
+    if math.ceil(room) >= wanted:
+        words = f"with its noise, and the {trend.surprise:.1f} servers' load that came at once before"
+        return f"load would allow {fewer}, but {words}, it could fill {room:.1f}"
     if now - after.cut_at < BETWEEN_CUTS:
         return f"load would allow {fewer}; the last servers left {now - after.cut_at:.0f} s ago"
     return ""

@@ -56,7 +56,7 @@ class Settings:
     cpu: float = 0.7
     in_flight: float | None = None
     latency: float | None = None
-    down_after: float = 180.0
+    down_after: float = 120.0
     start_time: float = 10.0
     start_timeout: float = 60.0
     stale_after: float = 30.0
@@ -131,11 +131,14 @@ class Demand:
         servers: servers that would carry it, each at its target; None where nothing says.
         words: the signal that asks for the most, for people.
         doubt: why no server must be removed because of this sample; empty where it can be trusted.
+        grain: standard deviation, in servers, of what comes in within one second of the same load: requests
+            come one by one. This is why a few servers need more room than many (square-root staffing).
     """
 
     servers: float | None
     words: str
     doubt: str = ""
+    grain: float = 0.0
 
 
 def clean(seen: Sample, settings: Settings) -> Sample:
@@ -176,10 +179,12 @@ def find_demand(seen: Sample, learned: Learned, settings: Settings) -> Demand:
         found.append((by_rate, f"{seen.rate:.0f} requests/s, {each:.0f} on a server at its target"))
     found += _find_crowd(seen, learned, settings, by_rate, working=working)
     found += _find_slowness(seen, settings, working=working)
+    doubt = _find_doubt(seen, learned, settings)
     if not found:
-        return Demand(None, "no signal says how much load there is", _find_doubt(seen, learned, settings))
+        return Demand(None, "no signal says how much load there is", doubt)
     servers, words = max(found)
-    return Demand(servers, words, _find_doubt(seen, learned, settings))
+    grain = math.sqrt(seen.rate) * learned.cost / settings.cpu if learned.known and seen.rate else 0.0
+    return Demand(servers, words, doubt, grain)
 
 
 def _find_crowd(
@@ -257,7 +262,7 @@ def learn(learned: Learned, seen: Sample, seconds: float, demand: Demand) -> Lea
         return UNKNOWN
     calm = seen.ready == seen.wanted and not seen.starting and not seen.crashing and not demand.doubt
     rate, crowd, cpu = seen.rate, seen.in_flight, seen.cpu
-    if not calm or not rate or not crowd or cpu is None or not 0.1 <= cpu <= NEAR:  # noqa: PLR2004 - enough, not all
+    if not (calm and seen.ready and rate and crowd) or cpu is None or not 0.1 <= cpu <= NEAR:  # noqa: PLR2004 - enough, not all
         return learned
     weight = max(1 - math.exp(-seconds / LEARN_OVER), 1 / (learned.samples + 1))
     cost, each = cpu * seen.ready / rate, crowd / seen.ready / cpu

@@ -218,7 +218,7 @@ class Scaling(Model):
     latency: Annotated[TimerField | None, NoneWord] = None
     """Time in which 95 of 100 requests should be answered. Slower answers add servers only while those there
     are have work: more of them do not help a slow database."""
-    down_after: TimerField = Duration(180)
+    down_after: TimerField = Duration(120)
     """How long fewer servers must have been enough before one is removed."""
 
 
