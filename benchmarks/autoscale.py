@@ -26,7 +26,7 @@ MOST_HOURS = 0.9
 """Server-hours of the peer that the day may take."""
 RARE = 1e-5
 """Part of the time whose overload counts as none: a second of a day is chance."""
-FIRST_SEED = 100
+FIRST_SEED = 500
 
 
 class Ours:
