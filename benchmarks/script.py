@@ -1,8 +1,8 @@
 """The hand-written script that `up` is measured against: the same processes, settings and data, and no care.
 
 It reads the workloads that `up` stored, writes their files, starts each one the moment what it needs is
-ready, and stops at the first good request. No locks, no journal, no proof that ports are free, no limits, no
-watching. The environment must be down; its data stays.
+ready, and is done when the environment is whole. No locks, no journal, no proof that ports are free, no
+limits, no watching. The environment must be down; its data stays.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shop import answered
-
 from asbuilt.exec.identity import find_identity
 from asbuilt.plan.workload import from_json
 from asbuilt.targets.local.probe import Outcome, ask
 
 if TYPE_CHECKING:
+    from whole import Whole
+
     from asbuilt.exec.identity import Identity
     from asbuilt.plan.workload import Workload
 
@@ -88,10 +88,10 @@ class Script:
             await asyncio.sleep(_EVERY)
         self._ready[workload.id].set()
 
-    async def up(self, url: str) -> None:
-        """Until every workload is ready and a request is answered."""
+    async def up(self, whole: Whole) -> None:
+        """Until every workload is ready and the environment is whole."""
         await asyncio.gather(*(self._run(one) for one in self._workloads.values()))
-        while not await asyncio.to_thread(answered, url):  # noqa: ASYNC110 - asked over TCP
+        while not await asyncio.to_thread(whole.reached):  # noqa: ASYNC110 - asked over TCP
             await asyncio.sleep(_EVERY)
 
     async def down(self) -> None:
@@ -123,14 +123,14 @@ class Script:
                         os.kill(int(entry.name), signal.SIGKILL)
 
 
-def start_and_stop(root: Path, workloads: dict[str, Workload], url: str) -> float:
-    """Seconds until the first good answer; everything is stopped again."""
+def start_and_stop(root: Path, workloads: dict[str, Workload], whole: Whole) -> float:
+    """Seconds until the environment is whole; everything is stopped again."""
 
     async def once() -> float:
         script = Script(root, workloads)
         began = time.monotonic()
         try:
-            await asyncio.wait_for(script.up(url), _WITHIN)
+            await asyncio.wait_for(script.up(whole), _WITHIN)
             return time.monotonic() - began
         finally:
             await script.down()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,3 +100,26 @@ def test_the_closing_line_of_a_suite_is_counted(tool: Tool) -> None:
     line = "== 1 failed, 7 passed, 2 skipped, 3 errors in 1.76s =="
     assert parse(line) == {"passed": 7, "failed": 4, "skipped": 2}
     assert parse("no tests ran in 0.01s") == {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def test_an_environment_is_whole_only_with_every_server_of_the_balancer(tool: Tool) -> None:
+    server = importlib.import_module("asbuilt.engines.haproxy.admin").Server
+    serves_all = tool("whole").serves_all
+    up = [("app", "app-1"), ("app", "app-2"), ("database-primary", "db-1"), ("cache-primary", "cache-1")]
+    servers = tuple(server(backend, name, "UP", 0, "L7OK") for backend, name in up)
+    replica = server("database-replica", "db-2", "UP 1/3", 0, "L7OK")
+    assert serves_all((*servers, replica), 2, 2)
+    assert not serves_all(servers, 2, 2)
+    assert not serves_all((*servers[1:], replica), 2, 2)
+
+
+def test_an_environment_is_whole_only_with_a_replica_that_confirms(tool: Tool) -> None:
+    is_redundant = tool("whole").is_redundant
+
+    def said(*roles: str) -> str:
+        members = [{"role": one, "state": "running" if one == "leader" else "streaming"} for one in roles]
+        return json.dumps({"members": members})
+
+    assert is_redundant(said("leader", "sync_standby", "replica"), 3)
+    assert not is_redundant(said("leader", "replica", "replica"), 3)
+    assert not is_redundant(said("leader", "sync_standby"), 3)
