@@ -11,16 +11,20 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asbuilt.exec.identity import find_identity
 from asbuilt.plan.workload import from_json
+from asbuilt.targets.local.names import CLAIM_PORT, claim_address
 from asbuilt.targets.local.probe import Outcome, ask
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from whole import Whole
 
     from asbuilt.exec.identity import Identity
@@ -34,6 +38,17 @@ def read_workloads(root: Path) -> dict[str, Workload]:
     """The workloads of an environment that is up, by id."""
     states = (json.loads(path.read_text()) for path in sorted((root / "agent" / "workloads").glob("*.json")))
     return {one.id: one for one in (from_json(state["workload"]) for state in states)}
+
+
+@contextmanager
+def held_addresses(root: Path) -> Iterator[None]:
+    """As an agent would: nobody else takes the addresses of an environment that is down for us."""
+    slot = json.loads((root / "place.json").read_text())["slot"]
+    with socket.socket() as claim:
+        claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        claim.bind((claim_address(slot), CLAIM_PORT))
+        claim.listen(1)
+        yield
 
 
 class Script:
@@ -135,4 +150,5 @@ def start_and_stop(root: Path, workloads: dict[str, Workload], whole: Whole) -> 
         finally:
             await script.down()
 
-    return asyncio.run(once())
+    with held_addresses(root):
+        return asyncio.run(once())
