@@ -18,6 +18,9 @@ from script import read_workloads, start_and_stop
 from shop import answered, copy_shop, running_shop
 from whole import Whole
 
+_SLOW = 20.0
+"""Seconds after which a round shows its steps: the environment is gone when somebody asks why."""
+
 
 def _timed(ours: Environment, *words: str) -> tuple[float, str]:
     began = time.monotonic()
@@ -43,9 +46,13 @@ def first_up(runs: int) -> list[float]:
 def timed_up(ours: Environment, whole: Whole) -> float:
     """Seconds until `up` has returned and the environment is whole."""
     began = time.monotonic()
-    ours.run("up", ours.name)
+    done = ours.run("up", ours.name)
+    returned = time.monotonic() - began
     until(whole.reached, "the environment to be whole")
-    return time.monotonic() - began
+    seconds = time.monotonic() - began
+    if seconds > _SLOW:
+        say(f"up: {seconds:.1f} s, of which {returned:.1f} s until it returned:\n{done.stderr}")
+    return seconds
 
 
 def rows_up(runs: int) -> list[Row]:
