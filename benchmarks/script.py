@@ -1,8 +1,8 @@
 """The hand-written script that `up` is measured against: the same processes, settings and data, and no care.
 
 It reads the workloads that `up` stored, writes their files, starts each one the moment what it needs is
-ready, and stops at the first good request. No locks, no journal, no proof that ports are free, no limits, no
-watching. The environment must be down; its data stays.
+ready, and is done when the environment is whole. No locks, no journal, no proof that ports are free, no
+limits, no watching. The environment must be down; its data stays.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shop import answered
-
 from asbuilt.exec.identity import find_identity
 from asbuilt.plan.workload import from_json
+from asbuilt.targets.local.names import CLAIM_PORT, claim_address
 from asbuilt.targets.local.probe import Outcome, ask
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from whole import Whole
+
     from asbuilt.exec.identity import Identity
     from asbuilt.plan.workload import Workload
 
@@ -34,6 +38,17 @@ def read_workloads(root: Path) -> dict[str, Workload]:
     """The workloads of an environment that is up, by id."""
     states = (json.loads(path.read_text()) for path in sorted((root / "agent" / "workloads").glob("*.json")))
     return {one.id: one for one in (from_json(state["workload"]) for state in states)}
+
+
+@contextmanager
+def held_addresses(root: Path) -> Iterator[None]:
+    """As an agent would: nobody else takes the addresses of an environment that is down for us."""
+    slot = json.loads((root / "place.json").read_text())["slot"]
+    with socket.socket() as claim:
+        claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        claim.bind((claim_address(slot), CLAIM_PORT))
+        claim.listen(1)
+        yield
 
 
 class Script:
@@ -88,10 +103,10 @@ class Script:
             await asyncio.sleep(_EVERY)
         self._ready[workload.id].set()
 
-    async def up(self, url: str) -> None:
-        """Until every workload is ready and a request is answered."""
+    async def up(self, whole: Whole) -> None:
+        """Until every workload is ready and the environment is whole."""
         await asyncio.gather(*(self._run(one) for one in self._workloads.values()))
-        while not await asyncio.to_thread(answered, url):  # noqa: ASYNC110 - asked over TCP
+        while not await asyncio.to_thread(whole.reached):  # noqa: ASYNC110 - asked over TCP
             await asyncio.sleep(_EVERY)
 
     async def down(self) -> None:
@@ -123,16 +138,17 @@ class Script:
                         os.kill(int(entry.name), signal.SIGKILL)
 
 
-def start_and_stop(root: Path, workloads: dict[str, Workload], url: str) -> float:
-    """Seconds until the first good answer; everything is stopped again."""
+def start_and_stop(root: Path, workloads: dict[str, Workload], whole: Whole) -> float:
+    """Seconds until the environment is whole; everything is stopped again."""
 
     async def once() -> float:
         script = Script(root, workloads)
         began = time.monotonic()
         try:
-            await asyncio.wait_for(script.up(url), _WITHIN)
+            await asyncio.wait_for(script.up(whole), _WITHIN)
             return time.monotonic() - began
         finally:
             await script.down()
 
-    return asyncio.run(once())
+    with held_addresses(root):
+        return asyncio.run(once())

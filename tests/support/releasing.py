@@ -29,7 +29,7 @@ name: moving
 app:
   command: {python} app.py
   instances: 3..6
-  start_timeout: 5s
+  start_timeout: 10s
   drain_timeout: 10s
   env: {{LEDGER: {ledger}, COLOUR: none}}
 rollout: {{smoke: [/smoke], warm: 20s{rollout}}}

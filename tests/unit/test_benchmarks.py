@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import random
 import sys
@@ -140,3 +141,26 @@ def test_theory_says_more_seconds_for_fewer_errors(tool: Tool) -> None:
     bound = tool("canary").bound
     assert bound(1.0) == pytest.approx(1, abs=0.1)
     assert bound(1.0) < bound(0.2) < bound(0.05) < bound(0.01)
+
+
+def test_an_environment_is_whole_only_with_every_server_of_the_balancer(tool: Tool) -> None:
+    server = importlib.import_module("asbuilt.engines.haproxy.admin").Server
+    serves_all = tool("whole").serves_all
+    up = [("app", "app-1"), ("app", "app-2"), ("database-primary", "db-1"), ("cache-primary", "cache-1")]
+    servers = tuple(server(backend, name, "UP", 0, "L7OK") for backend, name in up)
+    replica = server("database-replica", "db-2", "UP 1/3", 0, "L7OK")
+    assert serves_all((*servers, replica), 2, 2)
+    assert not serves_all(servers, 2, 2)
+    assert not serves_all((*servers[1:], replica), 2, 2)
+
+
+def test_an_environment_is_whole_only_with_a_replica_that_confirms(tool: Tool) -> None:
+    is_redundant = tool("whole").is_redundant
+
+    def said(*roles: str) -> str:
+        members = [{"role": one, "state": "running" if one == "leader" else "streaming"} for one in roles]
+        return json.dumps({"members": members})
+
+    assert is_redundant(said("leader", "sync_standby", "replica"), 3)
+    assert not is_redundant(said("leader", "replica", "replica"), 3)
+    assert not is_redundant(said("leader", "sync_standby"), 3)

@@ -26,12 +26,13 @@ from asbuilt.plan.fleet import to_json
 from asbuilt.plan.planner import plan
 from asbuilt.plan.render import render_json
 from asbuilt.record.releases import Releases
-from asbuilt.targets.local.client import AgentClient, ensure_agent, find_agent
+from asbuilt.targets.local.client import AgentClient, begin_agent, ensure_agent, find_agent
 from asbuilt.targets.local.files import write_atomically
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from subprocess import Popen
 
     from asbuilt.plan.step import Plan
     from asbuilt.values.stage import Stage
@@ -70,7 +71,7 @@ def realize(stage: Stage, tell: Tell, confirm: Callable[[Plan], None]) -> Outcom
     make_root(stage)
     with open_session(stage, "up", tell) as session:
         refuse_half_way(stage, session.journal)
-        prepared, client = _take_place(stage, session, tell)
+        prepared, client = _settle(stage, session, tell)
         session.lift_epoch(client)
         session.journal.remember_facts({FLEET: to_json(prepared.fleet)})
         steps = plan(prepared.desired, replace(client.snapshot(), setups=prepared.setups_done))
@@ -91,12 +92,26 @@ def realize(stage: Stage, tell: Tell, confirm: Callable[[Plan], None]) -> Outcom
     return Outcome(done, release, entrypoints, time.monotonic() - began, prepared.notes)
 
 
-def _take_place(stage: Stage, session: Session, tell: Tell) -> tuple[Prepared, AgentClient]:
+def _settle(stage: Stage, session: Session, tell: Tell) -> tuple[Prepared, AgentClient]:
+    """Prepare while the agent starts. Refused, it leaves nothing behind that was not there."""
+    begun = begin_agent(stage.root)
+    try:
+        return _take_place(stage, session, tell, begun)
+    except BaseException:
+        if begun is not None:
+            begun.terminate()
+            begun.wait()
+        raise
+
+
+def _take_place(
+    stage: Stage, session: Session, tell: Tell, begun: Popen[bytes] | None
+) -> tuple[Prepared, AgentClient]:
     """Prepare, and hold the addresses by an agent; other addresses when another user was quicker."""
     for chances in reversed(range(_PLACES)):
         prepared = prepare(stage, touch=True, tell=tell, journal=session.journal)
         try:
-            return prepared, ensure_agent(stage.root)
+            return prepared, ensure_agent(stage.root, begun)
         except AsbuiltError as error:
             if error.code != "LOCAL-013" or not chances:
                 raise

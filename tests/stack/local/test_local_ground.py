@@ -19,7 +19,7 @@ import pytest
 from asbuilt.plan.workload import ConfigFile, Limits, Listen, Stop
 from asbuilt.targets.local import client as clients
 from asbuilt.targets.local import wire
-from asbuilt.targets.local.client import ensure_agent, find_agent
+from asbuilt.targets.local.client import begin_agent, ensure_agent, find_agent
 from asbuilt.targets.local.ground import read_ground
 from asbuilt.targets.local.leftovers import find_processes, leftovers
 from asbuilt.targets.local.names import CLAIM_PORT
@@ -266,3 +266,18 @@ def test_an_agent_whose_folder_is_removed_leaves(root: Path) -> None:
     pid = client.snapshot().agent or 0
     shutil.rmtree(root / "env")
     until(lambda: (process := read_process(pid)) is None or process.state == "Z", what="its end")
+
+
+def test_an_agent_begun_early_is_the_one_that_is_used(root: Path, slot: int) -> None:
+    assert begin_agent(root / "new") is None
+    one = _place(root / "one", slot)
+    begun = begin_agent(one)
+    assert begun is not None
+    client = ensure_agent(one, begun)
+    assert client.snapshot().agent == begun.pid
+    assert begin_agent(one) is None
+    client.shutdown(1)
+    begun.wait(5)
+    # one that has ended meanwhile is no reason to fail
+    assert ensure_agent(one, begun).snapshot().agent != begun.pid
+    ensure_agent(one).shutdown(1)

@@ -190,6 +190,20 @@ def test_objects_survive_sigkill_of_everything(storage: Storage) -> None:
     assert read == b"kept"
 
 
+def test_objects_survive_a_move_to_other_addresses(home: Path) -> None:
+    for number, host in enumerate(("127.221.6.2", "127.221.6.3", "127.221.6.2")):
+        moved = Storage(home, host)
+        try:
+            moved.start()
+            moved.setups[BUCKET].run()
+            client = moved.client()
+            client.put_object(Bucket="shop-production", Key=f"at {number}", Body=host.encode() * 9)
+            for before in range(number + 1):
+                assert client.get_object(Bucket="shop-production", Key=f"at {before}")["Body"].read()
+        finally:
+            moved.stop()
+
+
 def _read(storage: Storage) -> bytes:
     try:
         return bytes(storage.client().get_object(Bucket="shop-production", Key="kept")["Body"].read())

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from asbuilt.plan.workload import Limits
 from asbuilt.targets.local import limits as limiting
 from asbuilt.targets.local.files import read_json, write_atomically
-from asbuilt.targets.local.limits import Machine, apply, clamp, parse_own_groups, render_v1, render_v2
+from asbuilt.targets.local.limits import (
+    Machine,
+    apply,
+    clamp,
+    parse_own_groups,
+    remove,
+    render_v1,
+    render_v2,
+)
 from asbuilt.targets.local.logs import read_tail, rotate
 from asbuilt.targets.local.process import (
     Ident,
@@ -20,9 +28,6 @@ from asbuilt.targets.local.process import (
     select_tree,
 )
 from asbuilt.targets.local.spawn import prepare_record, read_record
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MACHINE = Machine(2, 2**30)
 
@@ -119,10 +124,34 @@ def test_limits_are_clamped_to_the_machine() -> None:
 
 def test_limits_as_files() -> None:
     limits = Limits(0.5, 1000, 9)
-    assert render_v1(limits)["cpu"] == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000"}
+    assert render_v1(limits)["cpu"] == {
+        "cpu.cfs_period_us": "100000",
+        "cpu.cfs_quota_us": "50000",
+        "cpu.shares": "512",
+    }
     assert render_v2(limits) == {"memory.max": "1000", "cpu.max": "50000 100000", "pids.max": "9"}
     assert render_v1(Limits()) == {}
     assert render_v2(Limits()) == {}
+
+
+def test_groups_above_weigh_what_is_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asbuilt.targets.local.limits._own_groups", lambda: {"cpu": ""})
+    (tmp_path / "cpu").mkdir()
+    groups = [
+        apply(Limits(cpu), name, MACHINE, root=tmp_path).groups[0]
+        for cpu, name in ((2.0, "one/app-1"), (1.0, "one/app-2"), (0.5, "two/app-1"))
+    ]
+    shares = {
+        str(file.parent.relative_to(tmp_path)): int(file.read_text()) for file in tmp_path.rglob("cpu.shares")
+    }
+    assert shares["cpu/asbuilt/one/app-1"] == 2048
+    assert shares["cpu/asbuilt/one"] == 2048 + 1024
+    assert shares["cpu/asbuilt"] == 2048 + 1024 + 512
+    for file in Path(groups[0]).iterdir():  # the kernel's own files go with their folder
+        file.unlink()
+    remove((groups[0],))
+    assert (tmp_path / "cpu" / "asbuilt" / "one" / "cpu.shares").read_text() == "1024"
+    assert (tmp_path / "cpu" / "asbuilt" / "cpu.shares").read_text() == "1536"
 
 
 def test_own_groups() -> None:

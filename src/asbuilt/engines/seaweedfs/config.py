@@ -133,6 +133,15 @@ def build_key_encryption_key(site: Site) -> Secret:
     return Secret(hashlib.sha256(site.secret(_KEY_ENCRYPTION).reveal().encode()).hexdigest())
 
 
+def master_dir(site: Site, node: str) -> Path:
+    """Where the master keeps the state of its consensus, which names it by its address.
+
+    Each address has a folder of its own, because a master with the state of another one waits for that one
+    for ever. Nothing is lost: volumes and numbers are learned from the volume server.
+    """
+    return site.node_dir(node) / "data" / "master" / site.addresses[node]
+
+
 def render_master_argv(weed: str, site: Site, node: str, volumes: Volumes) -> tuple[str, ...]:
     """The directory of volumes: one member, leader at once, no HTTP, no telemetry."""
     host = site.addresses[node]
@@ -143,7 +152,7 @@ def render_master_argv(weed: str, site: Site, node: str, volumes: Volumes) -> tu
         f"-ip={host}",
         f"-ip.bind={host}",
         f"-port={site.ports['seaweedfs-master']}",
-        f"-mdir={site.node_dir(node) / 'data' / 'master'}",
+        f"-mdir={master_dir(site, node)}",
         f"-volumeSizeLimitMB={volumes.megabytes}",
         "-volumePreallocate=false",
         "-telemetry=false",

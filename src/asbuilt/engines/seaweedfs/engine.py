@@ -142,7 +142,7 @@ def build_workloads(site: Site, node: Node, bucket: str, volumes: config.Volumes
             config.render_master_argv(weed, site, node.id, volumes),
             needs=(CERTIFICATES,),
             service="seaweedfs-master",
-            folder=data / "master",
+            folder=config.master_dir(site, node.id),
         ),
         _part(
             site,

@@ -43,7 +43,7 @@ from asbuilt.targets.local.spawn import Launch, Record, prepare_record, read_rec
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from asbuilt.plan.workload import ConfigFile, Workload
 
@@ -184,7 +184,7 @@ class Body:
             if not done.done():
                 done.set_result(status)
 
-        pid, pipe = _spawn(self._launch(argv, None), self.workload.id)
+        pid, pipe = self._spawn(self._launch(argv, None))
         self.host.reaper.watch_child(pid, ended)
         await self._check_exec(pipe, argv)
         stopper = asyncio.ensure_future(abort.wait())
@@ -207,10 +207,18 @@ class Body:
             evidence=read_tail(self.log),
         )
 
+    def _spawn(self, launch: Launch) -> tuple[int, int]:
+        self.host.note_start(self.workload.id)
+        try:
+            return spawn(launch)
+        except OSError as error:
+            words = f"cannot start {self.workload.id}: {error.strerror}"
+            raise AsbuiltError("LOCAL-034", words) from None
+
     async def launch(self) -> None:
         """Start the main process. Raises AsbuiltError LOCAL-034 when it cannot be executed."""
         self.status = None
-        pid, pipe = _spawn(self._launch(self.workload.argv, self.record_path), self.workload.id)
+        pid, pipe = self._spawn(self._launch(self.workload.argv, self.record_path))
         process = read_process(pid)
         main = Ident(pid, process.start if process else 0)
         self._take(main)
@@ -259,7 +267,7 @@ class Body:
 
     # -- looking ------------------------------------------------------------------------------------------
 
-    def tree(self, sightings: dict[int, Sighting] | None = None) -> frozenset[Ident]:
+    def tree(self, sightings: Mapping[int, Sighting] | None = None) -> frozenset[Ident]:
         """Every living process of the workload; `sightings`: a look taken already."""
         return select_tree(
             look_around() if sightings is None else sightings,
@@ -309,8 +317,9 @@ class Body:
             for listen in wanted
         }
         inodes = {one.inode for found in here.values() for one in found}
-        own = {ident.pid for ident in self.tree()}
-        holders = find_holders(inodes, own)
+        holders = find_holders(inodes, {ident.pid for ident in (self.main, self.engine()) if ident})
+        if not all(holders.values()):  # a look at the whole machine costs much more
+            holders = find_holders(inodes, {ident.pid for ident in self.tree()})
         for listen, found in here.items():
             for one in found:
                 if not holders[one.inode]:
@@ -328,7 +337,8 @@ class Body:
         """SIGKILL until nothing is left; how many processes there were. SIGKILL ends stopped ones as well."""
         seen: set[Ident] = set()
         pause, begun, told = 0.002, time.monotonic(), False
-        while found := self.tree():
+        found = self.tree(self.host.look_for(self.workload.id))
+        while found:
             seen |= found
             for ident in found:
                 send_signal(ident, signal.SIGKILL)
@@ -340,6 +350,7 @@ class Body:
                 self.host.say(f"{self.workload.id}: SIGKILL has no effect on {pids}; thawing their groups")
                 for ident in found:
                     _thaw(ident.pid)
+            found = self.tree()
         self.host.reaper.reap()
         self.main = None
         self._engine = None
@@ -356,13 +367,6 @@ class Body:
 def _groups_text(groups: tuple[str, ...]) -> str:
     names = ", ".join(f'"{group}"' for group in groups)
     return f'{{"schema": 1, "groups": [{names}]}}\n'
-
-
-def _spawn(launch: Launch, workload: str) -> tuple[int, int]:
-    try:
-        return spawn(launch)
-    except OSError as error:
-        raise AsbuiltError("LOCAL-034", f"cannot start {workload}: {error.strerror}") from None
 
 
 def _thaw(pid: int) -> None:

@@ -179,14 +179,24 @@ def find_agent(root: Path) -> AgentClient | None:
     return None if ask_status(root) is None else AgentClient(root, revive=False)
 
 
-def ensure_agent(root: Path) -> AgentClient:
-    """The client of the agent of this environment; starts one where none answers.
+def begin_agent(root: Path) -> subprocess.Popen[bytes] | None:
+    """Start the agent where none answers, and do not wait for it: the caller has other things to do.
+
+    None also where no addresses are settled yet: an agent holds them from its first moment. To be called
+    under the environment's lock, and given to `ensure_agent`, or ended.
+    """
+    paths = Paths(root)
+    return _spawn_agent(paths) if paths.place.exists() and find_agent(root) is None else None
+
+
+def ensure_agent(root: Path, begun: subprocess.Popen[bytes] | None = None) -> AgentClient:
+    """The client of the agent of this environment; starts one where none answers and none has `begun`.
 
     Raises AsbuiltError LOCAL-020 with the last words of an agent that did not start.
     """
     paths = Paths(root)
     deadline = time.monotonic() + _START_TIMEOUT
-    child: subprocess.Popen[bytes] | None = None
+    child = begun if begun is not None and begun.poll() is None else None
     while True:
         if find_agent(root) is not None:
             return AgentClient(root)

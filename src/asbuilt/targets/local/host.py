@@ -1,6 +1,7 @@
 """What all workloads of one agent share: folders, identity, the machine, the reaping of children.
 
-Invariant: one thread, one loop; nothing here blocks for longer than a look at /proc takes.
+Invariants: one thread, one loop; nothing here blocks for longer than a look at /proc takes. Only the agent
+starts processes of workloads, so a look from after the last start of one shows whether any of it is left.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from asbuilt.exec.identity import Identity
 from asbuilt.targets.local.limits import Machine
 from asbuilt.targets.local.names import Paths
-from asbuilt.targets.local.process import Ident, is_alive
+from asbuilt.targets.local.process import Ident, Sighting, is_alive, look_around
 from asbuilt.targets.local.spawn import now_text
 
+_LOOK_LASTS = 0.5
+"""Seconds in which workloads that start together share one look at the machine."""
 Ended = Callable[[int | None], None]
 """Called once when a process ended, with its wait status; None when it was not our child."""
 
@@ -86,6 +90,20 @@ class Host:
     mains: Callable[[str], set[int]] = field(default=lambda _: set())
     stir: Callable[[str], None] = field(default=lambda _: None)
     is_ready: Callable[[str], bool] = field(default=lambda _: True)
+    _started: dict[str, float] = field(default_factory=dict)
+    _looked: float = float("-inf")
+    _sightings: Mapping[int, Sighting] = field(default_factory=dict)
+
+    def note_start(self, workload: str) -> None:
+        """A process of this workload is about to be started: earlier looks show nothing of it."""
+        self._started[workload] = time.monotonic()
+
+    def look_for(self, workload: str) -> Mapping[int, Sighting]:
+        """A look at the machine from after the last start of this workload, shared with others."""
+        now = time.monotonic()
+        if self._looked <= self._started.get(workload, self._looked - 1) or now - self._looked > _LOOK_LASTS:
+            self._looked, self._sightings = now, look_around()
+        return self._sightings
 
     def say(self, text: str) -> None:
         """One line into the agent's log."""

@@ -71,6 +71,7 @@ class Keeper:
         self._ports_proven = False
         self._next_role = 0.0
         self._shown: tuple[object, ...] = ()
+        self._digested: tuple[Workload, str] | None = None
         self._spread = zlib.crc32(workload.id.encode()) / 2**32
         self._question: asyncio.Task[None] | None = None
         self._loop_task: asyncio.Task[None] | None = None
@@ -336,6 +337,11 @@ class Keeper:
                 async with asyncio.timeout(timeout):
                     await self._news.wait()
 
+    def _process_digest(self) -> str:
+        if self._digested is None or self._digested[0] is not self.workload:
+            self._digested = self.workload, self.workload.process_digest
+        return self._digested[1]
+
     def describe(self) -> dict[str, Any]:
         """The fields of `Seen`, and more for who waits."""
         engine = self.body.engine()
@@ -347,7 +353,7 @@ class Keeper:
             "kind": work.kind,
             "engine": work.engine,
             "digest": self.digest,
-            "process_digest": work.process_digest,
+            "process_digest": self._process_digest(),
             "health": str(health),
             "role": self.role if self.watch.alive else None,
             "pid": engine.pid if engine and self.watch.alive else None,

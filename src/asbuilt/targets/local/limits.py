@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _PERIOD = 100_000
 _SMALLEST_QUOTA = 1_000
+_SHARES = 1024
+"""What a process without a group weighs when cores are scarce."""
+_LEAST_SHARES, _MOST_SHARES = 2, 262_144
 _CONTROLLERS_V1 = ("memory", "cpu", "pids")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
@@ -74,10 +77,18 @@ def render_v1(limits: Limits) -> dict[str, dict[str, str]]:
         files["memory"] = {"memory.limit_in_bytes": str(limits.memory)}
     if limits.cpu is not None:
         quota = max(_SMALLEST_QUOTA, round(limits.cpu * _PERIOD))
-        files["cpu"] = {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": str(quota)}
+        files["cpu"] = {
+            "cpu.cfs_period_us": str(_PERIOD),
+            "cpu.cfs_quota_us": str(quota),
+            "cpu.shares": _render_shares(round(limits.cpu * _SHARES)),
+        }
     if limits.processes is not None:
         files["pids"] = {"pids.max": str(limits.processes)}
     return files
+
+
+def _render_shares(shares: int) -> str:
+    return str(min(max(shares, _LEAST_SHARES), _MOST_SHARES))
 
 
 def render_v2(limits: Limits) -> dict[str, str]:
@@ -139,7 +150,21 @@ def _apply_v1(root: Path, own: Mapping[str, str], name: str, limits: Limits) -> 
         folder.mkdir(parents=True, exist_ok=True)
         _write_all(folder, files)
         folders.append(str(folder))
+        _weigh_above(folder)
     return tuple(folders)
+
+
+def _weigh_above(folder: Path) -> None:
+    """The v1 groups above one weigh what those in them weigh together.
+
+    Else all limited workloads of all environments would get the time of one process without a group.
+    """
+    for step in (folder.parent, folder.parent.parent):
+        with suppress(OSError, ValueError):  # there may be none any more, or another agent makes one just now
+            files = [one / "cpu.shares" for one in step.iterdir() if one.is_dir()]
+            shares = sum(int(file.read_text()) for file in files)
+            if shares:
+                (step / "cpu.shares").write_text(_render_shares(shares))
 
 
 def apply(limits: Limits, name: str, machine: Machine, *, root: Path = CGROUP_ROOT) -> Applied:
@@ -216,3 +241,4 @@ def remove(groups: tuple[str, ...]) -> None:
                 step.rmdir()
             except OSError:
                 break
+        _weigh_above(folder)

@@ -21,7 +21,8 @@ LOOP_PAUSE = 30.0
 """Five failures in 60 s are a crash loop; then every 30 s."""
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
-PROBE_STARTING = 0.075
+PROBE_STARTING = (0.03, 0.1)
+"""Least and most: a 50th of its age, so that hardly any of the time to get ready is a wait for a question."""
 PROBE_FAILING = 0.5
 PROBE_READY = 2.0
 PROBE_ROLE = 1.7
@@ -156,8 +157,11 @@ def next_probe(watch: Watch, now: float, *, spread: float, start_timeout: float)
     """When to ask again after an answer. `spread` (0..1) keeps the workloads from asking all at once."""
     if watch.good and not watch.trouble:
         return now + PROBE_READY * (0.9 + 0.2 * spread)
-    starting = not watch.ready_once and now - watch.started < start_timeout
-    return now + (PROBE_STARTING if starting else PROBE_FAILING)
+    age = now - watch.started
+    if watch.ready_once or age >= start_timeout:
+        return now + PROBE_FAILING
+    least, most = PROBE_STARTING
+    return now + min(max(age / 50, least), most)
 
 
 def with_answer(watch: Watch, asked: float, *, good: bool, answered: bool) -> Watch:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from asbuilt.engines.postgresql import seed as seeding
-from asbuilt.engines.postgresql.admin import Member, parse_members
+from asbuilt.engines.postgresql.admin import Member, confirms, is_primary, parse_members
 from asbuilt.engines.postgresql.cluster import Copy, decide_leader, parse_copy
 from asbuilt.engines.postgresql.seed import Seed
 from asbuilt.exec.identity import Identity
@@ -156,3 +156,18 @@ def test_data_without_a_marker_is_adopted(seed: Seed) -> None:
     seed.run()
     assert seed.satisfied()
     assert not seed.has_data("db-1")
+
+
+def test_a_node_that_leads_is_no_primary_before_it_is_out_of_recovery() -> None:
+    assert is_primary({"role": "primary", "state": "running"})
+    assert not is_primary({"role": "replica", "state": "running"})
+    assert not is_primary({"role": "primary", "state": "starting"})
+    assert not is_primary({})
+
+
+def test_a_replica_confirms_when_postgresql_waits_for_it() -> None:
+    assert confirms({"replication": [{"sync_state": "async"}, {"sync_state": "sync"}]})
+    assert confirms({"replication": [{"sync_state": "quorum"}]})
+    assert not confirms({"replication": [{"sync_state": "async"}, {"sync_state": "potential"}]})
+    assert not confirms({"replication": None})
+    assert not confirms({})
