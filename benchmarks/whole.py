@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from shop import answered
 
 from asbuilt.engines.haproxy.admin import ask_servers
-from asbuilt.engines.haproxy.config import ADMIN_SOCKET
+from asbuilt.engines.haproxy.names import ADMIN_SOCKET
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:

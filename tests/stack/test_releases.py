@@ -14,6 +14,7 @@ import pytest
 
 from asbuilt.operations.follow import find_running
 from support import until
+from support.callers import Callers
 from support.live import Live
 from support.releasing import SPEC, change, controllers, deploy, moving, served, stage, states, users
 
@@ -110,6 +111,21 @@ def test_a_bad_release_goes_back(live: Live, mode: str, words: tuple[str, ...], 
     change(live, "good", "mended")
     deploy(live, *words)
     assert states(live) == {"r3": "active", "r2": "failed", "r1": "retired"}
+
+
+def test_a_release_mends_one_that_crashes(live: Live) -> None:
+    spec = live.project / "asbuilt.yaml"
+    change(live, "lame app-2")
+    for ordered in ((), ("--strategy", "blue-green")):
+        spec.write_text(spec.read_text().replace("start_timeout: 10s", "start_timeout: 3s"))
+        live.run("up", "production", check=False)  # it replaces in place, and so gets stuck half-way
+        assert live.nodes()["app-2"]["health"] != "ready"
+        change(live, note=f"mended {ordered}")
+        with Callers(live) as callers:
+            deploy(live, *ordered)
+        assert callers.failed == []
+        assert len(set(served(live).values()) - {"r1"}) >= 1
+        change(live, "lame app-2", note=str(ordered))
 
 
 def test_a_failed_migration_moves_no_traffic(live: Live) -> None:

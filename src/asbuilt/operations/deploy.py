@@ -183,8 +183,11 @@ class _Walk:
             self._move(fleet, fleet)
 
     def _walk(self, fleet: Fleet) -> None:
-        # the first turn makes what a killed walk had written down and not made
+        # the first turn makes what a killed walk had written down and not made; a change of the number begins
+        # with its goal, so that nobody waits for servers that are to go
         following: Fleet | None = fleet
+        if self._pending.stays:
+            following = advance(fleet, self._pending.goal) or fleet
         while following is not None:
             prepared = self._move(fleet, following)
             fleet = following
@@ -228,8 +231,7 @@ class _Walk:
     def _converge(self, prepared: Prepared) -> None:
         seen = replace(self._client.snapshot(), setups=prepared.setups_done)
         steps = plan(prepared.desired, seen)
-        if self._pending.back or self._skip:
-            steps = self._without_the_bad(steps, prepared)
+        steps = self._leave_out(steps, prepared)
         if not steps.empty:
             acts = Acts(prepared, self._client, self._session.epoch, self._session.journal.remember_setup)
             with self._session.operation(render_json(steps)) as operation:
@@ -239,13 +241,13 @@ class _Walk:
             balancer.restore(_balancer_socket(prepared))
         verify_entry(prepared.site, prepared.architecture, self._tell, wait=not steps.empty)
 
-    def _without_the_bad(self, steps: Plan, prepared: Prepared) -> Plan:
-        """On the way back nobody waits for servers of the release that is left: they may never get ready."""
-        good = self._pending.goal.release
+    def _leave_out(self, steps: Plan, prepared: Prepared) -> Plan:
+        """Nobody waits for servers of a release that is left: they may never get ready, or that is why."""
+        goal = self._pending.goal.release
         servers = prepared.fleet.servers
-        bad = {f"app-{number}" for number, release in servers.items() if release != good} | self._skip
+        left = {f"app-{number}" for number, release in servers.items() if release != goal} | self._skip
         starts = {StepKind.START, StepKind.RESTART}
-        return Plan(tuple(one for one in steps.steps if one.subject not in bad or one.kind not in starts))
+        return Plan(tuple(one for one in steps.steps if one.subject not in left or one.kind not in starts))
 
     def _give_up(self, error: AsbuiltError) -> None:
         """Go back to what served, and say why."""
