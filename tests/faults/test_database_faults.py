@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -75,6 +78,34 @@ def test_a1_the_primarys_postmaster_is_killed(ground: Ground) -> None:
         require(lambda: gone(pid), "the postmaster did not die")
         oracle.settle()
     judged(oracle)
+
+
+def test_h9_the_primary_is_killed_while_a_release_is_on_its_way(ground: Ground) -> None:
+    app = ground.live.project / "app.py"
+    app.write_text(f"{app.read_text()}\n# another release\n")
+    words = [sys.executable, "-m", "asbuilt", "deploy", "production", "--json"]
+    with DatabaseOracle(ground, "H9 release and failover") as oracle:
+        before = ground.live.nodes()["app-1"]["release"]
+        pid = postmaster(ground, oracle.primary)
+        run = subprocess.Popen(words, cwd=ground.live.project, stdout=subprocess.PIPE, text=True)
+        try:
+            until(lambda: _releases(ground) != {before}, what="the release to be on its way", within=60)
+            oracle.fault()
+            os.kill(pid, signal.SIGKILL)
+            require(lambda: gone(pid), "the postmaster did not die")
+        finally:
+            out, _ = run.communicate(timeout=300)
+        oracle.settle()
+    judged(oracle)
+    end = json.loads(out.splitlines()[-1])
+    # it may well find that the new release cannot be told from a bad one just then, but it must end, whole
+    assert end["exit"] in {0, 3}, end
+    assert len(_releases(ground)) == 1
+    assert _releases(ground) == {before} or end["exit"] == 0
+
+
+def _releases(ground: Ground) -> set[str]:
+    return {node["release"] for node in ground.live.nodes().values() if node["kind"] == "app"}
 
 
 def test_a2_the_primarys_postmaster_is_frozen(ground: Ground) -> None:

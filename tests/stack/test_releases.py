@@ -174,42 +174,74 @@ def test_the_client_may_die_and_the_release_be_aborted(live: Live) -> None:
     assert states(live) == {"r2": "rolled-back", "r1": "active"}
 
 
+def kill_and_go_on(live: Live, *words: str, every: bool = False) -> int:
+    """Run a verb, kill its controller once at each move (or step) until it ends. Returns the kills."""
+    client = [sys.executable, "-m", "asbuilt", *words, "--json"]
+    seen: set[tuple[str, str]] = set()
+    while True:
+        run = subprocess.Popen(
+            client, cwd=live.project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert run.stdout is not None
+        ended = False
+        for text in run.stdout:
+            line = json.loads(text)
+            ended = ended or line.get("kind") == "end"
+            step = (line["kind"], line["text"]) if every and line["kind"] in {"started", "done"} else None
+            where = ("move", line["move"]) if "move" in line else step
+            if where is not None and where not in seen:
+                seen.add(where)
+                for pid in controllers(live):
+                    os.kill(pid, signal.SIGKILL)
+                break
+        _, said = run.communicate(timeout=60)
+        assert "Traceback" not in said
+        if ended:
+            assert run.returncode == 0, said
+            return len(seen)
+        assert run.returncode == 1
+        assert "DEPLOY-005" in said
+        if words[0] != "scale":
+            blocked = live.run("up", "production", check=False)
+            assert (blocked.returncode, "RELEASE-002" in blocked.stderr) == (3, True)
+
+
 @pytest.mark.parametrize("words", [(), ("--strategy", "blue-green")])
 def test_the_controller_dies_at_every_move_and_the_next_goes_on(live: Live, words: tuple[str, ...]) -> None:
     change(live, note="second")
-    client = [sys.executable, "-m", "asbuilt", "deploy", "production", "--json", *words]
-    seen: set[str] = set()
-    died = 0
     with users(live):
-        while True:
-            run = subprocess.Popen(
-                client, cwd=live.project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-            assert run.stdout is not None
-            ended = False
-            for text in run.stdout:
-                line = json.loads(text)
-                ended = ended or line.get("kind") == "end"
-                move = line.get("move")
-                if move and move not in seen:
-                    seen.add(move)
-                    for pid in controllers(live):
-                        os.kill(pid, signal.SIGKILL)
-                    died += 1
-                    break
-            _, said = run.communicate(timeout=60)
-            assert "Traceback" not in said
-            if ended:
-                assert run.returncode == 0, said
-                break
-            assert run.returncode == 1
-            assert "DEPLOY-005" in said
-            blocked = live.run("up", "production", check=False)
-            assert (blocked.returncode, "RELEASE-002" in blocked.stderr) == (3, True)
-    assert died >= 3
+        assert kill_and_go_on(live, "deploy", "production", *words) >= 3
     assert states(live) == {"r2": "active", "r1": "retired"}
     assert sorted(served(live).values()).count("r2") == 3
     assert live.up()["changed"] is False
+
+
+def test_the_controller_of_a_rollback_and_of_a_scaling_dies(live: Live) -> None:
+    change(live, note="second")
+    deploy(live)
+    with users(live):
+        assert kill_and_go_on(live, "rollback", "production") >= 3
+        assert list(served(live).values()) == ["r1"] * 3
+        assert kill_and_go_on(live, "scale", "production", "app=5") >= 1
+        assert kill_and_go_on(live, "scale", "production", "app=3") >= 1
+    assert states(live) == {"r2": "rolled-back", "r1": "active"}
+    assert list(served(live).values()) == ["r1"] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "words",
+    [("--strategy", "rolling"), ("--no-surge",), ("--strategy", "blue-green"), ("--strategy", "canary")],
+)
+def test_the_controller_dies_at_every_step_boundary(live: Live, words: tuple[str, ...]) -> None:
+    spec = live.project / "asbuilt.yaml"
+    spec.write_text(spec.read_text().replace("warm: 20s", "warm: 20s, step_time: 1s, patience: 30s"))
+    change(live, note="second")
+    with users(live):
+        assert kill_and_go_on(live, "deploy", "production", "--strategy", strategy, every=True) >= 10
+    assert states(live) == {"r2": "active", "r1": "retired"}
+    assert sorted(served(live).values()).count("r2") == 3
 
 
 def test_scaling_by_hand(live: Live) -> None:

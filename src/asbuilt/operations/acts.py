@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asbuilt.engines.app.advice import render_advice
 from asbuilt.engines.app.engine import find_host_name
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from asbuilt.plan.workload import Workload
 
 Waiting = Callable[[str], None]
+STOP_ROUTING: Final = "no more requests; those under way finish"
+DEPLOY: Final = "deploy"
+HEALTHY: Final = "the health check is OK"
+RESUME_ROUTING: Final = "requests again, once the load balancer finds it healthy"
+"""What happens to an app server when it is replaced, as the record of a release tells it, in this order."""
 _UP_WITHIN = 30.0
 """Seconds until the balancer must have found a restarted server healthy."""
 
@@ -74,6 +79,8 @@ class Acts:
     def start(self, step: Step, waiting: Waiting) -> None:
         """Start a workload and wait until it is ready."""
         workload = self._workload(step)
+        if workload.release is not None:
+            waiting(f"{DEPLOY} {workload.release}")
         self.client.start(workload, self.epoch)
         try:
             self.client.wait_ready(workload.id, workload.ready.start_timeout, waiting)
@@ -118,9 +125,10 @@ class Acts:
         if step.node_kind == Kind.APP and workload.id == workload.node:
             with_balancer = self._drain(workload, waiting)
             self.start(step, waiting)
+            waiting(HEALTHY)
             if with_balancer:
                 balancer.ready(self._balancer_socket, workload.node)
-                waiting("the load balancer to find it healthy")
+                waiting(RESUME_ROUTING)
                 balancer.wait_up(self._balancer_socket, workload.node, within=_UP_WITHIN)
             return
         self._hand_over(step, waiting)
@@ -131,7 +139,7 @@ class Acts:
         seen = self.client.snapshot().workloads.get("lb-1")
         if seen is None or seen.health is not Health.READY:
             return False
-        waiting("requests under way to finish")
+        waiting(STOP_ROUTING)
         limit = self.prepared.architecture.spec.app.drain_timeout.seconds
         balancer.drain(self._balancer_socket, workload.node)
         balancer.wait_idle(self._master_socket, workload.node, within=limit)

@@ -93,6 +93,7 @@ class Proof:
             for number in fleet.running(goal.release):
                 node = f"app-{number}"
                 smoke(node, site.addresses[node], site.ports[node], self._rollout.smoke, name)
+                tell(Event("note", "smoke", f"{node} passed its smoke test"))
         elif goal.strategy is Strategy.CANARY and self._proven != fleet.share < WHOLE:
             self._stay(f"{fleet.share / 100:g} %", tell)
             self._proven = fleet.share

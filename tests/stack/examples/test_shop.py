@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,3 +134,30 @@ def test_what_was_ordered_survives_down_and_up(live: Live) -> None:
         assert after.get("/api/orders").json() == orders
         assert after.get("/products/1/image").content == PNG
         assert after.get("/note").text == "shared"
+
+
+def test_a_websocket_is_closed_and_a_download_finishes_while_a_version_is_released(live: Live) -> None:
+    """A socket cannot move: its server says that it goes away, and the client connects again."""
+    shutil.copy(live.project / "versions" / "2-good.py", live.project / "shop" / "version.py")
+    ended: list[int] = []
+
+    def download() -> None:
+        with visiting(live) as own:
+            ended.append(len(own.get("/download", params={"seconds": 20, "bytes": 5000}).content))
+
+    with ThreadPoolExecutor() as pool:
+        downloads = [pool.submit(download) for _ in range(3)]
+        with socket_to(live, "/live") as socket:
+            assert "hello" in json.loads(socket.recv(timeout=10))
+            # the drain's deadline is far behind the end of the downloads
+            released = pool.submit(live.run, "deploy", "production", "--json")
+            for _ in socket:
+                pass  # until it is closed in the ordinary way
+            assert socket.close_code in {1001, 1012}
+        for one in downloads:
+            one.result()
+    assert ended == [5000] * 3
+    end = json.loads(released.result().stdout.splitlines()[-1])
+    assert (end["exit"], end["outcome"]["lost"]) == (0, 0)
+    with visiting(live) as client:
+        assert "(v2)" in client.get("/").text
