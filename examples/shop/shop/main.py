@@ -273,7 +273,7 @@ async def lifespan(app):
         task.cancel()
     for socket in list(live):
         with contextlib.suppress(Exception):
-            await socket.close(1012)
+            await socket.close(1001)
     if db:
         await db.close()
     if cache:
