@@ -17,6 +17,7 @@ import failover
 import idle
 import load
 import plan
+import releases
 import up
 from common import HEADER, ROOT, Row, print_rows, say
 
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[int], list[Row]]] = {
     "load": lambda runs: load.rows(3 * runs),
     "connections": connections.rows,
     "canary-simulated": canary.rows,
+    "releases": releases.rows,
     "failover": lambda runs: failover.rows(3 * runs),
 }
 
