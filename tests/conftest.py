@@ -87,6 +87,14 @@ def _nothing_left_at_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         pytest.fail("left behind by this session:\n  " + "\n  ".join(left), pytrace=False)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together, for they share what they started; those marked `alone` share nothing."""
+    for item in items:
+        if item.get_closest_marker("alone") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallInfo[None], None]:
     """Attach the end of every log to the report of a test that failed."""
