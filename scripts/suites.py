@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = {
     # everything that starts no engine, the contract suite included
-    "unit": ("-m", "not stack and not faults", "-n", "2", "--dist", "load", "--timeout", "120"),
+    "unit": ("-m", "not stack and not faults", "-n", "2", "--timeout", "120"),
     # engines and whole environments; they wait more than they compute, so three at a time fill two cores
     "stack": (
         "-m",
@@ -29,7 +29,7 @@ SUITES = {
         "300",
     ),
     # two files at a time: what they assert of times is generous, their figures are printed and not judged
-    "faults": ("-m", "faults and not slow", "-n", "2", "--dist", "loadgroup", "--timeout", "300"),
+    "faults": ("-n", "2", "-m", "faults and not slow", "--timeout", "300"),
     # the same and more, for minutes: `make faults`
     "slow": ("-m", "slow", "--timeout", "900"),
 }

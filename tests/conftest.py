@@ -6,10 +6,11 @@ import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from support import leftovers
 
@@ -22,6 +23,8 @@ pytest_plugins = ["pytester"]
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 
+ALONE = {f"tests/stack/test_{name}.py" for name in ("releases", "canary", "scaling", "sequences")}
+"""Files whose tests start an environment each, so that they may run at the same time."""
 _HOMES: list[Path] = []
 """Folders in use by this worker's tests, for logs and for the last sweep."""
 
@@ -87,12 +90,17 @@ def _nothing_left_at_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         pytest.fail("left behind by this session:\n  " + "\n  ".join(left), pytrace=False)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together, for they share what they started; those marked `alone` share nothing."""
-    for item in items:
-        if item.get_closest_marker("alone") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """A file's tests stay together, for they share what they started; those in `ALONE` share nothing."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file in ALONE else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:  # noqa: ANN401 - xdist's own
+    """Say which tests may run beside each other."""
+    return _ByFile(config, log)
 
 
 @pytest.hookimpl(hookwrapper=True)

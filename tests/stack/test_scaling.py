@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from support.live import Live
 
-pytestmark = [pytest.mark.stack, pytest.mark.alone, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 SCALER = "lb-1.scaler"
 
 

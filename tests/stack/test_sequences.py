@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from support.live import Live
 
-pytestmark = [pytest.mark.stack, pytest.mark.alone, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
