@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 import secrets
+import signal
 from pathlib import Path
 
 import redis.asyncio as redis
@@ -263,17 +264,33 @@ async def listen():
             await asyncio.sleep(0.5)
 
 
+def say_goodbye():
+    """At SIGTERM, before the server waits for what is under way: a websocket would never end by itself."""
+    loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
+
+    async def close():
+        for socket in list(live):
+            with contextlib.suppress(Exception):
+                await socket.close(1001)
+
+    def at_term(number, frame):
+        asyncio.run_coroutine_threadsafe(close(), loop)
+        if callable(before):
+            before(number, frame)
+
+    with contextlib.suppress(ValueError):  # only the main thread may; elsewhere sockets are just cut
+        signal.signal(signal.SIGTERM, at_term)
+
+
 @contextlib.asynccontextmanager
 async def lifespan(app):
+    say_goodbye()
     if db:
         await db.open()
     task = asyncio.create_task(listen()) if cache else None
     yield
     if task:
         task.cancel()
-    for socket in list(live):
-        with contextlib.suppress(Exception):
-            await socket.close(1001)
     if db:
         await db.close()
     if cache:
