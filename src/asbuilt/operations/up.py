@@ -111,11 +111,14 @@ def _take_place(
     for chances in reversed(range(_PLACES)):
         prepared = prepare(stage, touch=True, tell=tell, journal=session.journal)
         try:
-            return prepared, ensure_agent(stage.root, begun)
+            client = ensure_agent(stage.root, begun)
+            client.claim()
         except AsbuiltError as error:
             if error.code != "LOCAL-013" or not chances:
                 raise
             tell(Event("note", "", "another environment took the addresses just now: taking others"))
+        else:
+            return prepared, client
     raise AssertionError("not reached")
 
 

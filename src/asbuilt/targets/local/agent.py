@@ -2,7 +2,7 @@
 
 It knows nothing of engines. Traffic does not need it: when it dies, everything runs on, and the next one
 adopts what runs. Invariant: one agent for one folder (a lock held for life), and one environment for one
-address slot (a listening socket held for life).
+address slot and one public entry (listening sockets held for life).
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 from asbuilt.exec.identity import find_identity
 from asbuilt.observe.snapshot import Health
 from asbuilt.plan.workload import from_json
+from asbuilt.targets.local.claims import read_claims, taken_error
 from asbuilt.targets.local.files import read_json, write_atomically
 from asbuilt.targets.local.host import Host, Reaper
 from asbuilt.targets.local.keeper import Keeper
 from asbuilt.targets.local.limits import read_machine
 from asbuilt.targets.local.listeners import describe_holder
 from asbuilt.targets.local.logs import rotate
-from asbuilt.targets.local.names import CLAIM_PORT, Paths, claim_address
+from asbuilt.targets.local.names import Paths
 from asbuilt.targets.local.server import Server
 from asbuilt.targets.local.spawn import become_subreaper
 from asbuilt.values.errors import AsbuiltError
@@ -52,7 +53,7 @@ class Agent:
         host.mains = self._mains_but
         host.stir = self._stir
         host.is_ready = self._is_ready
-        self._claim: tuple[int, socket.socket] | None = None
+        self._claims: dict[tuple[str, int], socket.socket] = {}
 
     def _mains_but(self, workload: str) -> set[int]:
         others = (keeper for name, keeper in self.keepers.items() if name != workload)
@@ -69,24 +70,22 @@ class Agent:
         return keeper is None or not keeper.wanted or keeper.health is Health.READY
 
     def claim(self) -> str:
-        """Hold the address slot that place.json names; words on who holds it instead, or nothing."""
-        place = read_json(self.host.paths.place)
-        slot = place.get("slot") if place else None
-        if not isinstance(slot, int) or (self._claim is not None and self._claim[0] == slot):
-            return ""
-        address = claim_address(slot)
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((address, CLAIM_PORT))
-            sock.listen(1)
-        except OSError:
-            sock.close()
-            holder = describe_holder(address, CLAIM_PORT) or "another program"
-            return f"the addresses 127.{slot}.*.* are taken: {holder} holds {address}:{CLAIM_PORT}"
-        if self._claim is not None:
-            self._claim[1].close()
-        self._claim = slot, sock
+        """Hold what place.json names; words on who holds some of it instead, or nothing."""
+        wanted = read_claims(read_json(self.host.paths.place) or {})
+        for address, port in wanted:
+            if (address, port) in self._claims:
+                continue
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((address, port))
+                sock.listen(1)
+            except OSError:
+                sock.close()
+                return f"{describe_holder(address, port) or 'another program'} holds {address}:{port}"
+            self._claims[address, port] = sock
+        for gone in [one for one in self._claims if one not in wanted]:
+            self._claims.pop(gone).close()
         return ""
 
     def _stir(self, kind: str) -> None:
@@ -169,7 +168,7 @@ async def claim_slot(agent: Agent) -> None:
         if not taken:
             return
         await asyncio.sleep(0.05)  # a child of a dead agent may still be about to let go
-    raise AsbuiltError("LOCAL-013", taken, hint="run the command again: it takes other addresses")
+    raise taken_error(taken)
 
 
 async def serve(paths: Paths) -> None:

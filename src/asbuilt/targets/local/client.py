@@ -101,6 +101,10 @@ class AgentClient:
         """Ask its readiness question now: `outcome` (good, bad, silent), `asked`, `got`."""
         return dict(self._call({"op": "probe", "id": workload})["probe"])
 
+    def claim(self) -> None:
+        """Have it hold the place that was settled. Raises AsbuiltError LOCAL-013 when somebody else does."""
+        self._call({"op": "claim"})
+
     def shutdown(self, epoch: int, *, leave_running: bool = False) -> None:
         """End the agent and wait until it is gone.
 

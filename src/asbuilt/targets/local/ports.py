@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from asbuilt.graph import services
 from asbuilt.graph.model import Architecture, Kind, Node
+from asbuilt.targets.local.claims import ENTRY_CLAIM
 from asbuilt.targets.local.listeners import WILDCARDS
 from asbuilt.values.errors import AsbuiltError
 
@@ -143,10 +144,11 @@ def _choose_entry(architecture: Architecture, before: Before, who_holds: WhoHold
             continue
         usual = [before.entry[name]] if name in before.entry else []
         fresh = (p for p in range(default, default + _ALTERNATIVES) if p not in before.elsewhere)
-        port = _first_free((*usual, *fresh), (balancer.address,), who_holds, used, name)
+        port = _first_free((*usual, *fresh), (balancer.address, ENTRY_CLAIM), who_holds, used, name)
         expected = usual[0] if usual else default
         if port != expected:
-            holder = who_holds(balancer.address, expected) or "another environment"
+            holder = who_holds(balancer.address, expected) or who_holds(ENTRY_CLAIM, expected)
+            holder = holder or "another environment"
             chosen.notes.append(f"{name} is on port {port}: {holder} has {expected}")
         used.add(port)
         given[name] = port
@@ -155,7 +157,7 @@ def _choose_entry(architecture: Architecture, before: Before, who_holds: WhoHold
 
 
 def _refuse_taken(host: str, port: int, name: str, who_holds: WhoHolds) -> None:
-    holder = who_holds(host, port)
+    holder = who_holds(host, port) or who_holds(ENTRY_CLAIM, port)
     if holder:
         raise AsbuiltError(
             "LOCAL-011",

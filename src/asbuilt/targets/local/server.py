@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from asbuilt.plan.workload import from_json
+from asbuilt.targets.local.claims import taken_error
 from asbuilt.targets.local.keeper import Keeper
 from asbuilt.targets.local.names import short_socket_path
 from asbuilt.targets.local.process import look_around, read_rss
@@ -41,7 +42,12 @@ class Server:
         self._agent = agent
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
-        self._reading: dict[str, Op] = {"status": self._status, "wait": self._wait, "probe": self._probe}
+        self._reading: dict[str, Op] = {
+            "status": self._status,
+            "wait": self._wait,
+            "probe": self._probe,
+            "claim": self._claim,
+        }
         self._changing: dict[str, Op] = {
             "start": self._start,
             "stop": self._stop,
@@ -145,6 +151,13 @@ class Server:
         keeper = self._keeper(request)
         await keeper.wait_for_news(int(request["version"]), min(float(request["timeout"]), _LONGEST_WAIT))
         return {"workload": keeper.describe()}
+
+    async def _claim(self, _: Request) -> dict[str, Any]:
+        """Hold what place.json names by now, or say who does."""
+        words = self._agent.claim()
+        if words:
+            raise taken_error(words)
+        return {}
 
     async def _probe(self, request: Request) -> dict[str, Any]:
         return {"probe": await self._keeper(request).probe()}
