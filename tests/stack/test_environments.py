@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,26 @@ def listens(port: int) -> bool:
 
 def end(live: Live) -> None:
     live.run("down", live.name, "--delete-data", "--confirm", live.name, check=False)
+
+
+def test_environments_that_start_at_once_do_not_meet(home: Path, tmp_path: Path) -> None:
+    """Each has a home of its own, as those of different users: only the machine knows of all."""
+    everybody = []
+    for number in range(4):
+        own = home / f"home-{number}"
+        own.mkdir()
+        text = SPEC.replace("name: side", f"name: side-{number}")
+        everybody.append(
+            (Live(project(tmp_path / str(number), text), "production"), {"ASBUILT_HOME": str(own)})
+        )
+    try:
+        with ThreadPoolExecutor() as pool:
+            done = list(pool.map(lambda one: one[0].run("up", "production", "--json", env=one[1]), everybody))
+        points = [json.loads(one.stdout)["entrypoints"] for one in done]
+        assert len({one["https"] for one in points}) == len({one["http"] for one in points}) == len(everybody)
+    finally:
+        for live, env in everybody:
+            live.run("down", "production", "--delete-data", "--confirm", "production", check=False, env=env)
 
 
 def test_development_serves_the_working_tree_and_reloads_it(home: Path, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ class _Walk:
             return choose_goal(self._gathered, self._session.journal, self._order, fleet)
         if self._order.verb == "scale":
             refuse_half_way(self._stage, self._session.journal)
-        if self._order.abort or self._order.verb == "rollback":
+        if self._order.abort or (self._order.verb == "rollback" and not pending.rollback):
             return pending.turned_back(fleet)
         return pending
 
