@@ -19,7 +19,7 @@ SECONDS = 20.0
 
 
 def own_processes(ours: Environment) -> list[int]:
-    """The agent, and its children that are no workloads (by their marker, or by where they work)."""
+    """The agent, the autoscaler, and the agent's children that are no workloads, by marker or by place."""
     agent = int((ours.root() / "agent" / "pid").read_text().split()[0])
     nodes = f"{(ours.root() / 'nodes').resolve()}/"
     found = [agent]
@@ -30,7 +30,8 @@ def own_processes(ours: Environment) -> list[int]:
                 if parent != agent or f"{(entry / 'cwd').readlink()}/".startswith(nodes):
                     continue
                 # some engines write their title over their environment: the place is looked at first
-                if b"ASBUILT_WORKLOAD=" not in (entry / "environ").read_bytes():
+                environ = (entry / "environ").read_bytes()
+                if b"ASBUILT_WORKLOAD=" not in environ or b"/lb-1.scaler\0" in environ:
                     found.append(int(entry.name))
     return found
 
