@@ -98,6 +98,7 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
         return nodeid if file in ALONE else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:  # noqa: ANN401 - xdist's own
     """Say which tests may run beside each other."""
     return _ByFile(config, log)
