@@ -13,6 +13,7 @@ import signal
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from support import until
@@ -120,10 +121,11 @@ def find_mounts(root: Path) -> list[str]:
 def find_cgroups(root: Path) -> list[Path]:
     """cgroup folders `asbuilt/HASH...` of environments below `root`, the deepest first."""
     hashes, found = root_hashes(root), []
-    for parent in CGROUPS.glob("**/asbuilt"):
-        for folder in parent.iterdir():
-            if folder.is_dir() and any(h in folder.name for h in hashes):
-                found += [*(f for f in folder.glob("**/") if f != folder), folder]
+    # groups of other tests vanish during the walk, and that is no error of `os.walk`
+    for folder, _, _ in os.walk(CGROUPS):
+        parts = Path(folder).relative_to(CGROUPS).parts
+        if any(one == "asbuilt" and any(h in two for h in hashes) for one, two in pairwise(parts)):
+            found.append(Path(folder))
     return sorted(found, key=lambda f: -len(f.parts))
 
 
