@@ -37,12 +37,13 @@ def run(arguments: Namespace) -> int:
             run, child = start(stage, order)
         else:
             run = running.run
-            _join(arguments, stage, order, talk)
+            _join(arguments, stage, order, talk, back=running.verb == "rollback")
         end = follow(stage, run, child, show)
     except KeyboardInterrupt:
         say(f"\nit goes on without you: asbuilt deploy {stage.environment} shows it, --abort goes back")
         return EXIT_INTERRUPTED
-    return _tell_end(end, stage, as_json=arguments.json, aborted=order.abort)
+    turned = order.abort or (running is not None and order.verb == "rollback")
+    return _tell_end(end, stage, as_json=arguments.json, aborted=turned)
 
 
 def _wait_for_scaling(stage: Stage, talk: Talk) -> Running | None:
@@ -74,15 +75,15 @@ def _read_order(arguments: Namespace) -> tuple[Order, str | None]:
     return order, arguments.environment
 
 
-def _join(arguments: Namespace, stage: Stage, order: Order, talk: Talk) -> None:
-    """One is under way: ask something of it, or just look on."""
+def _join(arguments: Namespace, stage: Stage, order: Order, talk: Talk, *, back: bool) -> None:
+    """One is under way: ask something of it, or just look on. `back`: it is a way back already."""
     if order.verb == "scale":
         raise RefusedError(
             "RELEASE-002",
             "a release is on its way and not finished",
             hint=f"asbuilt deploy {stage.environment} shows it; scale when it is done",
         )
-    if order.abort or order.verb == "rollback":
+    if order.abort or (order.verb == "rollback" and not back):
         ask_for(stage.root, "abort")
         talk(Event("note", "", "asked the release that is on its way to go back"))
     elif arguments.promote:

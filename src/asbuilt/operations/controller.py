@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING
 from asbuilt.operations.deploy import Outcome, deploy
 from asbuilt.operations.goal import load_pending
 from asbuilt.operations.order import Order
+from asbuilt.operations.prepare import refuse_half_way
 from asbuilt.operations.progress import silent
 from asbuilt.operations.reading import FLEET, read_facts
 from asbuilt.operations.runs import END, Writer, forget_asked, set_current
 from asbuilt.operations.session import open_session
+from asbuilt.plan.fleet import from_json
 from asbuilt.spec.load import load
-from asbuilt.targets.local.client import ensure_agent, find_agent
+from asbuilt.targets.local.client import AgentClient, ensure_agent, find_agent
 from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED, AsbuiltError, RefusedError
 from asbuilt.values.stage import Stage
 
 if TYPE_CHECKING:
-    from asbuilt.targets.local.client import AgentClient
+    from collections.abc import Mapping
 
 _LOOK = 1.0
 """Seconds between two looks whether warm servers are still wanted."""
@@ -55,6 +57,8 @@ def main(words: list[str]) -> int:
 
 def _run(stage: Stage, order: Order, run: str, writer: Writer) -> Outcome:
     with open_session(stage, order.verb, writer.tell, patient=not order.why) as session:
+        if order.verb == "scale":
+            refuse_half_way(stage, session.journal)
         set_current(stage.root, run)
         forget_asked(stage.root)
         owner = session.held.client.owner
@@ -67,7 +71,7 @@ def _find_client(stage: Stage, *, under_way: bool) -> AgentClient:
     """The agent; one is started only to go on with something."""
     client = find_agent(stage.root)
     if client is not None:
-        return client
+        return AgentClient(stage.root)  # started again, should it die on the way
     if under_way:
         return ensure_agent(stage.root)
     raise RefusedError(
@@ -79,21 +83,28 @@ def _find_client(stage: Stage, *, under_way: bool) -> AgentClient:
 
 def _cool(stage: Stage) -> None:
     """After their time, stop the servers of the release before, unless something else happened meanwhile."""
-    fleet = read_facts(stage, None).get(FLEET, "")
-    if not json.loads(fleet or "{}").get("candidate"):
+    fleet = from_json(read_facts(stage, None).get(FLEET))
+    if fleet is None or fleet.candidate is None:
         return
+    colours = (fleet.stable, fleet.candidate)
     until = time.monotonic() + load(stage.file).spec.environments[stage.environment].rollout.warm.seconds
     while time.monotonic() < until:
         time.sleep(min(_LOOK, max(0.0, until - time.monotonic())))
-        if read_facts(stage, None).get(FLEET) != fleet or find_agent(stage.root) is None:
+        if not _is_warm(read_facts(stage, None), colours):
             return
     try:
-        with open_session(stage, "deploy", silent) as session:
+        with open_session(stage, "scale", silent) as session:
             client = find_agent(stage.root)
-            if client is not None and session.journal.fact(FLEET) == fleet:
+            if client is not None and _is_warm(session.journal.facts(), colours):
                 deploy(stage, Order(verb="cool"), session, client, silent)
     except AsbuiltError as error:
         sys.stderr.write(f"the servers of the release before stay: {error.what}\n")
+
+
+def _is_warm(facts: Mapping[str, str], colours: tuple[str, str]) -> bool:
+    """Whether still the first of two releases serves, and the second stands by."""
+    fleet = from_json(facts.get(FLEET))
+    return fleet is not None and (fleet.stable, fleet.candidate) == colours and not fleet.share
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asbuilt.engines.haproxy import admin as balancer
 from asbuilt.engines.haproxy.names import ADMIN_SOCKET
+from asbuilt.graph.model import Kind
 from asbuilt.observe.snapshot import Health
 from asbuilt.operations.acts import Acts
-from asbuilt.operations.choose import remake_release
+from asbuilt.operations.choose import find_release, remake_release
 from asbuilt.operations.entry import verify_entry
 from asbuilt.operations.execute import run_plan
 from asbuilt.operations.gather import Gathered, gather
@@ -33,9 +34,9 @@ from asbuilt.plan.fleet import Fleet, to_json
 from asbuilt.plan.planner import plan
 from asbuilt.plan.render import render_json
 from asbuilt.plan.rollout import advance
-from asbuilt.plan.step import Plan, StepKind
+from asbuilt.plan.step import Plan, Step, StepKind
 from asbuilt.record.releases import Releases, ReleaseState
-from asbuilt.values.errors import AsbuiltError, RefusedError
+from asbuilt.values.errors import AsbuiltError, RefusedError, ResumableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +82,10 @@ def deploy(stage: Stage, order: Order, session: Session, client: AgentClient, te
     return _Walk(stage, session, client, order, tell).run()
 
 
+_NOT_OURS: Final = frozenset({"LOCAL-022"})
+"""Refusals of the agent that say that a newer operation is in charge."""
+
+
 class _AbortedError(RefusedError):
     """Somebody asked for the way back."""
 
@@ -105,7 +110,8 @@ class _Walk:
             return
         if take_asked(self._stage.root, "abort"):
             raise _AbortedError("DEPLOY-004", "aborted as asked")
-        self._proof.check()
+        if not self._pending.rollback:  # a way back is not judged by what it leaves
+            self._proof.check()
 
     def run(self) -> Outcome:
         """To the goal, or back to where it began."""
@@ -115,6 +121,8 @@ class _Walk:
         self._announce(fleet)
         self._review_migrations(fleet)
         self._keep()
+        if self._pending.back and fleet.candidate not in {None, self._pending.goal.release}:
+            fleet = self._brake(fleet, fleet.candidate or "")
         with self._proof:
             self._go(fleet)
         return Outcome(
@@ -132,11 +140,32 @@ class _Walk:
         pending = load_pending(self._session.journal)
         if pending is None:
             return choose_goal(self._gathered, self._session.journal, self._order, fleet)
-        if self._order.verb == "scale":
+        if self._order.verb in {"scale", "cool"}:
             refuse_half_way(self._stage, self._session.journal)
         if self._order.abort or (self._order.verb == "rollback" and not pending.rollback):
+            if not pending.back:
+                left = ReleaseState.RETIRED if pending.rollback else ReleaseState.ROLLED_BACK
+                self._releases.mark(pending.goal.release, left)
             return pending.turned_back(fleet)
-        return pending
+        return self._go_on(pending, fleet)
+
+    def _go_on(self, pending: Pending, fleet: Fleet) -> Pending:
+        """What was under way. Where its build was not finished no traffic has moved: it is made again."""
+        record = self._releases.get(pending.goal.release)
+        if pending.back or not pending.forward or record is None:
+            return pending
+        try:
+            remake_release(self._gathered, record)
+        except AsbuiltError as error:
+            if error.code != "RELEASE-003":
+                raise
+        else:
+            return pending
+        made, newest = find_release(self._gathered, self._session.journal)
+        if newest.id == pending.goal.release:
+            return replace(pending, made=made, newest=newest)
+        self._session.journal.forget_fact(ROLLOUT)
+        return choose_goal(self._gathered, self._session.journal, self._order, fleet)
 
     def _keep(self) -> None:
         if not self._pending.stays:
@@ -165,6 +194,8 @@ class _Walk:
         try:
             self._walk(fleet)
         except AsbuiltError as error:
+            if isinstance(error, ResumableError) or error.code in _NOT_OURS:
+                raise  # somebody else is in charge by now: nothing more is touched
             if self._pending.stays:
                 self._use_what_came_up()
             if self._pending.back or self._pending.stays:
@@ -197,17 +228,21 @@ class _Walk:
 
     def _move(self, fleet: Fleet, following: Fleet) -> Prepared:
         """Write down the next fleet, then make it so."""
+        self._session.held.check()
         began = time.monotonic()
         words = describe_move(fleet, following)
         if words:
             self._tell(Event("note", "", words, data={"move": words}))
         self._session.journal.remember_facts({FLEET: to_json(following)})
         prepared = arrange(self._gathered, following, self._offer(following), self._session.journal)
-        self._proof.serve(prepared, self._pending.before, self._pending.goal)
+        # what a server that is replaced still answers is its old release's
+        moving = {n for n, one in following.servers.items() if fleet.servers.get(n, one) != one}
+        self._proof.serve(prepared, self._pending, moving)
         if following.share != fleet.share and following.candidate == fleet.candidate:
             # at once; the file says it too a moment later
             balancer.set_share(_balancer_socket(prepared), following.share)
         self._converge(prepared)
+        self._proof.serve(prepared, self._pending)
         self._pending = replace(self._pending, made=None)  # it is built by now
         if words:
             self._phases.append((words, round(time.monotonic() - began, 3)))
@@ -247,7 +282,23 @@ class _Walk:
         servers = prepared.fleet.servers
         left = {f"app-{number}" for number, release in servers.items() if release != goal} | self._skip
         starts = {StepKind.START, StepKind.RESTART}
-        return Plan(tuple(one for one in steps.steps if one.subject not in left or one.kind not in starts))
+
+        def wanted(step: Step) -> bool:
+            if step.destructive:
+                return False  # only `up` takes data away, for it asks before
+            if self._order.why or self._order.verb == "cool":
+                # nobody is there: what else the spec says by now is the owner's to bring about
+                moves = step.node_kind == Kind.APP and step.kind in {StepKind.START, StepKind.STOP}
+                return moves or (step.subject == "lb-1" and step.kind is StepKind.RELOAD)
+            return True
+
+        return Plan(
+            tuple(
+                one
+                for one in steps.steps
+                if wanted(one) and (one.subject not in left or one.kind not in starts)
+            )
+        )
 
     def _give_up(self, error: AsbuiltError) -> None:
         """Go back to what served, and say why."""
@@ -277,6 +328,7 @@ class _Walk:
         """No more users for a candidate that failed, at once; the walk back then makes it last."""
         if fleet.candidate != failed or not fleet.share:
             return fleet
+        self._session.held.check()
         began = time.monotonic()
         braked = replace(fleet, share=0)
         self._session.journal.remember_facts({FLEET: to_json(braked)})
@@ -295,6 +347,7 @@ class _Walk:
 
     def _finish(self) -> None:
         """Write down what serves now."""
+        self._session.held.check()
         goal = self._pending.goal
         fleet = load_fleet(self._session.journal, self._stage)
         self._releases.mark_active(goal.release)

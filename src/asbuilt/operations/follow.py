@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from asbuilt.values.stage import Stage
 
 _EVERY = 0.1
+_GRACE = 1.5
+"""Seconds that a controller may take from giving back the lock to its last line."""
 _LAST_WORDS = 15
 VERBS = frozenset({"deploy", "rollback", "scale"})
 """Verbs whose lock is a controller's."""
@@ -44,7 +46,9 @@ class Running:
 def find_running(stage: Stage) -> Running | None:
     """The run that is under way."""
     holder = read_journal(stage, None, look) if stage.root.is_dir() else None
-    if holder is None or not holder.held or holder.client.dead() or holder.verb not in VERBS:
+    if holder is None or not holder.held or holder.verb not in VERBS:
+        return None
+    if holder.client.dead() or holder.expires <= time.time():
         return None
     run = find_current(stage.root)
     # one that ended and stops its warm servers is no release on its way
@@ -59,7 +63,7 @@ def start(stage: Stage, order: Order) -> tuple[str, subprocess.Popen[bytes]]:
             f"{stage.environment} was never up",
             hint=f"asbuilt up {stage.environment} comes first",
         )
-    run = new_run()
+    run = new_run(order.verb)
     folder = stage.root / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     words = (str(stage.file.absolute()), stage.name, stage.environment, str(stage.home), run)
@@ -88,13 +92,16 @@ def follow(
     Raises AsbuiltError DEPLOY-005 when its controller dies.
     """
     reader = Reader(path_of(stage.root, run))
+    seen = time.monotonic()
     while True:
         alive = child.poll() is None if child is not None else _is_running(stage, run)
         for line in reader.lines():
             if line.get("kind") == END:
                 return line
             hear(line)
-        if not alive:
+        if alive:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > _GRACE:
             raise _died(stage, run)
         time.sleep(_EVERY)
 

@@ -142,7 +142,8 @@ def choose_goal(gathered: Gathered, journal: Journal, order: Order, fleet: Fleet
 def _scaled(gathered: Gathered, journal: Journal, order: Order, fleet: Fleet) -> Pending:
     """The same release on another number of servers."""
     instances, wanted = gathered.environment.app.instances, order.scale or ""
-    if order.why and SCALE in read_facts(gathered.stage, journal):
+    by_hand = read_facts(gathered.stage, journal).get(SCALE)
+    if order.why and by_hand not in {None, wanted}:
         raise RefusedError(
             "SCALE-002", f"the load asks for {wanted} app servers, but the owner has set a number"
         )
@@ -155,7 +156,7 @@ def _scaled(gathered: Gathered, journal: Journal, order: Order, fleet: Fleet) ->
             hint=f"give a number in that range, or {AUTO}; a wider range goes into asbuilt.yaml",
         )
     else:
-        journal.remember_facts({LOAD if order.why else SCALE: wanted})
+        journal.remember_facts({LOAD if order.why and by_hand is None else SCALE: wanted})
     count = count_servers(gathered.environment, read_facts(gathered.stage, journal))
     goal = Goal(fleet.stable, Strategy.ROLLING, count, warm=fleet.candidate is not None)
     return Pending(goal, fleet.stable, forward=False)

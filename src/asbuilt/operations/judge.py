@@ -5,10 +5,12 @@ Only reads. Invariant: what cannot be read counts for nobody, so no evidence is 
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
 from urllib.request import ProxyHandler, build_opener
 
@@ -70,7 +72,8 @@ class Judge:
             self._readings.begin_step()
             if self._gate is not None:
                 self._gate.begin_step()
-                self._result = _NOTHING
+                if self._result.verdict is not Verdict.BAD:
+                    self._result = _NOTHING
 
     def hear(self, tick: Tick) -> None:
         """What happened in about a second."""
@@ -79,20 +82,25 @@ class Judge:
             if self._gate is None:
                 return
             candidate, stable = self._names
-            self._readings.read(self._servers)
             found = self._gate.observe(
                 tick.releases.get(candidate, {}), tick.releases.get(stable, {}), tick.seconds, counters
             )
-            trouble = check_saturation(self._readings.of(candidate), self._readings.of(stable))
-            if trouble and found.verdict is not Verdict.BAD:
-                found = Finding(
-                    Verdict.BAD,
-                    SATURATION,
-                    trouble,
-                    {**found.evidence, "verdict": "bad", "reason": SATURATION},
-                )
-            if self._result.verdict is not Verdict.BAD:  # what is bad stays so
-                self._result = found
+            self._know(found)
+            servers = self._servers
+        # the agent may be slow to answer: nobody waits for it under the lock
+        self._readings.read(servers)
+        with self._lock:
+            trouble = check_saturation(
+                self._readings.of(candidate, servers), self._readings.of(stable, servers)
+            )
+            if trouble and self._names == (candidate, stable):
+                why = {"verdict": "bad", "reason": SATURATION}
+                self._know(Finding(Verdict.BAD, SATURATION, trouble, {**found.evidence, **why}))
+
+    def _know(self, found: Finding) -> None:
+        """What is bad stays so."""
+        if self._result.verdict is not Verdict.BAD:
+            self._result = found
 
 
 def build_settings(rollout: Rollout) -> Settings:
@@ -155,7 +163,7 @@ class Counters:
 
     def _get(self, address: tuple[str, int], path: str) -> str | None:
         url = f"http://{address[0]}:{address[1]}{path}"
-        with suppress(OSError, ValueError), self._opener.open(url, timeout=_TIMEOUT) as answer:
+        with suppress(OSError, ValueError, HTTPException), self._opener.open(url, timeout=_TIMEOUT) as answer:
             return str(answer.read(_MOST).decode(errors="replace"))
         return None
 
@@ -166,5 +174,7 @@ def parse_counter(page: str, name: str) -> float | None:
     values = []
     for match in line.finditer(page):
         with suppress(ValueError):
-            values.append(float(match[1]))
+            value = float(match[1])
+            if math.isfinite(value):
+                values.append(value)
     return sum(values) if values else None

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from asbuilt.engines.app.engine import find_host_name
+from asbuilt.engines.haproxy.admin import set_share
+from asbuilt.engines.haproxy.names import ADMIN_SOCKET
 from asbuilt.operations.judge import Judge
 from asbuilt.operations.progress import Event
 from asbuilt.operations.runs import take_asked
@@ -22,6 +25,9 @@ from asbuilt.plan.rollout import Strategy
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from asbuilt.operations.goal import Pending
     from asbuilt.operations.prepare import Prepared
     from asbuilt.operations.progress import Tell
     from asbuilt.plan.fleet import Fleet
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from asbuilt.targets.local.client import AgentClient
     from asbuilt.values.stage import Stage
 
-_LOOK = 0.1
+_LOOK = 0.2
 """Seconds between two looks at the verdict."""
 
 
@@ -43,6 +49,7 @@ class Proof:
         self._judge = Judge(environment, client)
         self._traffic = Traffic(stage.root / "logs" / "lb-1.log", self._hear)
         self._proven = 0
+        self._braked = True
         self.verdicts: list[dict[str, object]] = []
         """What was found at each step of a canary, with its evidence."""
 
@@ -63,16 +70,27 @@ class Proof:
         """How many of them got no answer of an app server."""
         return self._traffic.lost
 
-    def serve(self, prepared: Prepared, before: str, goal: Goal) -> None:
-        """From now on its fleet serves, on the way from one release to another."""
-        servers = {f"app-{number}": release for number, release in prepared.fleet.servers.items()}
+    def serve(self, prepared: Prepared, pending: Pending, moving: Collection[int] = ()) -> None:
+        """From now on its fleet serves, on the way from one release to another.
+
+        Servers that are `moving` from one to the other count for neither.
+        """
+        goal, before = pending.goal, pending.before
+        fleet = prepared.fleet
+        servers = {f"app-{n}": release for n, release in fleet.servers.items() if n not in moving}
+        self._braked = pending.back or pending.rollback or fleet.candidate != goal.release
         site = prepared.site
         self._traffic.serve(servers)
         addresses = {node: (site.addresses[node], site.ports[node]) for node in servers}
         self._judge.compare(goal.release, before, servers, addresses)
 
     def check(self) -> None:
-        """Raise AsbuiltError DEPLOY-008 when the new release is known to be worse by now."""
+        """Raise AsbuiltError DEPLOY-008 when the new release is known to be worse by now.
+
+        Also raises BUG-001 when the comparison itself has broken: nobody goes on unwatched.
+        """
+        if self._traffic.broken is not None:
+            raise AsbuiltError("BUG-001", f"the comparison of the releases broke: {self._traffic.broken}")
         found = self._judge.result
         if found.verdict is not Verdict.BAD:
             return
@@ -102,6 +120,7 @@ class Proof:
         """At one step until there is a verdict, or patience ends."""
         began = time.monotonic()
         self._judge.begin_step()
+        take_asked(self._stage.root, "promote")  # one of an earlier step is not for this one
         told = False
         while True:
             time.sleep(_LOOK)
@@ -140,6 +159,11 @@ class Proof:
     def _hear(self, tick: Tick) -> None:
         """Each second, in the thread that reads the log."""
         self._judge.hear(tick)
+        if self._judge.result.verdict is Verdict.BAD and not self._braked:
+            # at once, whatever the walk waits for just now; it makes it last
+            self._braked = True
+            with suppress(AsbuiltError):
+                set_share(self._stage.root / "nodes" / "lb-1" / ADMIN_SOCKET, 0)
         data = {}
         words = []
         for release in sorted(tick.releases):

@@ -1,7 +1,7 @@
 """Deletes builds that nobody needs any more, so that a disk does not fill with releases.
 
-Invariant: the build of the active release and those of running workloads stay, and beside them the newest
-few, to go back to. Called inside of an operation, so no build is being made meanwhile.
+Invariant: the builds of the active release, of the last good one before it and of running workloads stay, and
+beside them the newest few, to go back to. Called inside of an operation, so no build is being made meanwhile.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.operations.build import remove_build
+from asbuilt.record.releases import ReleaseState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,6 +35,9 @@ def prune_builds(releases_dir: Path, releases: Sequence[ReleaseRecord], active: 
     """
     there = [path.name for path in releases_dir.iterdir() if _BUILD.fullmatch(path.name) and path.is_dir()]
     needed = {active, *(one.release for one in seen.workloads.values() if one.release)}
+    number = next((one.number for one in releases if one.id == active), 0)
+    before = (one.id for one in releases if one.state is ReleaseState.RETIRED and one.number < number)
+    needed.add(next(before, active))
     in_use = [one.artifact for one in releases if one.id in needed]
     old = choose_old_builds(there, in_use, [one.artifact for one in releases])
     for name in old:

@@ -69,9 +69,13 @@ class Readings:
             kept.append(reading)
             del kept[:-_MOST]
 
-    def of(self, release: str) -> dict[str, list[Reading]]:
-        """The readings of the servers of one release."""
-        return {node: seen for (node, one), seen in self._seen.items() if one == release}
+    def of(self, release: str, servers: Mapping[str, str]) -> dict[str, list[Reading]]:
+        """The readings of those of `servers` that run one release."""
+        return {
+            node: seen
+            for (node, one), seen in list(self._seen.items())
+            if one == release and servers.get(node) == release
+        }
 
     def _cpu_share(self, key: Key, pid: int | None, now: float, found: Usage | None) -> float | None:
         if found is None or pid is None:

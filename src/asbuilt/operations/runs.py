@@ -24,14 +24,19 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "rollouts"
 KEPT: Final = 50
-"""Runs on record, the newest."""
+"""Runs on record, the newest of each verb."""
+_OFTEN: Final = frozenset({("waiting", "gate"), ("traffic", "")})
+_PAUSE: Final = 0.4
+_LONG: Final = 300.0
+"""Seconds after which a run is a long one, whose record must not grow too fast."""
+_LONG_PAUSE: Final = 10.0
 END: Final = "end"
 
 
-def new_run() -> str:
+def new_run(verb: str) -> str:
     """A name for a run; names sort by time."""
     now = datetime.now(UTC)
-    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{os.getpid()}"
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{os.getpid()}-{verb}"
 
 
 class Writer:
@@ -43,9 +48,16 @@ class Writer:
         self.path = folder / f"{run}.jsonl"
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._began = time.monotonic()
+        self._due: dict[str, float] = {}
 
     def tell(self, event: Event) -> None:
-        """Write an event."""
+        """Write an event; what is told all the time, now and then."""
+        now = time.monotonic()
+        if (event.kind, event.subject) in _OFTEN:
+            pause = _PAUSE if now - self._began < _LONG else _LONG_PAUSE
+            if now < self._due.get(event.kind, 0.0):
+                return
+            self._due[event.kind] = now + pause
         self.write(
             event.kind, subject=event.subject, text=event.text, seconds=round(event.seconds, 3), **event.data
         )
@@ -89,9 +101,11 @@ def path_of(root: Path, run: str) -> Path:
 def set_current(root: Path, run: str) -> None:
     """Name the run that has begun; older ones beyond `KEPT` go."""
     write_atomically(root / FOLDER / "current", json.dumps({"run": run}))
-    for old in sorted((root / FOLDER).glob("*.jsonl"))[:-KEPT]:
-        old.unlink(missing_ok=True)
-        old.with_suffix(".log").unlink(missing_ok=True)
+    verb = run.rpartition("-")[2]
+    for old in sorted((root / FOLDER).glob(f"*-{verb}.jsonl"))[:-KEPT]:
+        if old.stem != run:
+            old.unlink(missing_ok=True)
+            old.with_suffix(".log").unlink(missing_ok=True)
 
 
 def find_current(root: Path) -> str | None:
@@ -100,27 +114,28 @@ def find_current(root: Path) -> str | None:
     return str(found["run"]) if found else None
 
 
+ASKED: Final = ("abort", "promote")
+"""What can be asked of a run that is under way."""
+
+
 def ask_for(root: Path, what: str) -> None:
     """Ask the run that is under way to `abort` or to `promote`."""
-    write_atomically(root / FOLDER / "asked", json.dumps({"what": what}))
+    (root / FOLDER / f"asked.{what}").touch()
 
 
-def take_asked(root: Path, *whats: str) -> str | None:
-    """What was asked for, when it is one of `whats`; it is answered by that."""
-    path = root / FOLDER / "asked"
-    if not path.exists():
-        return None
-    found = read_json(path)
-    what = str(found.get("what")) if found else None
-    if what not in whats:
-        return None
-    path.unlink(missing_ok=True)
-    return what
+def take_asked(root: Path, what: str) -> bool:
+    """Whether it was asked for; it is answered by that."""
+    try:
+        (root / FOLDER / f"asked.{what}").unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def forget_asked(root: Path) -> None:
     """What was asked of an earlier run does not count."""
-    (root / FOLDER / "asked").unlink(missing_ok=True)
+    for what in ASKED:
+        take_asked(root, what)
 
 
 def list_paths(root: Path) -> list[Path]:

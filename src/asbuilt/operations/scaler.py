@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +42,7 @@ class Scaler:
 
     def __init__(self, stage: Stage, settings: Settings) -> None:
         self._stage, self._settings = stage, settings
-        self._memory = Memory()
+        self._memory = self._before = Memory()
         self._child: subprocess.Popen[bytes] | None = None
         self._said = ""
 
@@ -57,6 +59,8 @@ class Scaler:
                 if sample is None or self._is_at_work():
                     continue
                 decision = decide(sample, self._memory, self._settings)
+                if decision.verdict is not Verdict.HOLD:
+                    self._before = self._memory
                 self._memory = decision.memory
                 self._tell(decision)
                 if decision.verdict is not Verdict.HOLD:
@@ -65,6 +69,8 @@ class Scaler:
     def _is_at_work(self) -> bool:
         """Whether the last change is still being made: its controller's end is waited for."""
         if self._child is not None and self._child.poll() is not None:
+            if self._child.returncode != 0:  # it did not come about, so nothing is learned from it
+                self._memory = replace(self._before, trend=self._memory.trend)
             self._child = None
         return self._child is not None
 
@@ -104,6 +110,8 @@ def main(words: list[str]) -> int:
     """Entry point."""
     file, name, environment, home, settings = words
     stage = Stage(Path(file), name, environment, Path(home))
+    # the controllers that it starts look for engines where their owner has them
+    os.environ["HOME"] = pwd.getpwuid(os.getuid()).pw_dir
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())

@@ -70,7 +70,7 @@ class Signals:
         workloads: dict[str, dict[str, Any]] = status["workloads"]
         servers = self._name_servers(fleet)
         there = {name: workloads[name] for name in servers if name in workloads}
-        ready, rate = self._read_load(now)
+        ready, rate = self._read_load(now, servers)
         manual = facts.get(SCALE, "")
         return Sample(
             at=now,
@@ -82,7 +82,7 @@ class Signals:
             rate=rate,
             p95=self._take_p95(),
             cpu=self._read_cpu(now, there),
-            releasing=ROLLOUT in facts or fleet.candidate is not None,
+            releasing=ROLLOUT in facts or fleet.share > 0,
             by_hand=int(manual) if manual.isdecimal() else None,
             failing_over=_lacks_primary(workloads),
         )
@@ -93,7 +93,7 @@ class Signals:
             self._traffic.serve(servers)
         return list(servers)
 
-    def _read_load(self, now: float) -> tuple[int | None, float | None]:
+    def _read_load(self, now: float, servers: list[str]) -> tuple[int | None, float | None]:
         """App servers in rotation, and requests each second since the last sample."""
         try:
             load = ask_load(self._admin)
@@ -101,10 +101,11 @@ class Signals:
             self._last = None
             return None, None
         before, self._last = self._last, (now, load)
+        ready = len(load.ready.intersection(servers))
         # after a reload the balancer counts from nothing
         if before is None or load.requests < before[1].requests:
-            return load.ready, None
-        return load.ready, (load.requests - before[1].requests) / max(now - before[0], 0.001)
+            return ready, None
+        return ready, (load.requests - before[1].requests) / max(now - before[0], 0.001)
 
     def _take_under_way(self) -> float | None:
         looks, self._under_way = self._under_way, []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -60,6 +61,8 @@ class Traffic:
         self._routes = Routes()
         self.requests = 0
         self.lost = 0
+        self.broken: Exception | None = None
+        """What `hear` raised."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -84,7 +87,10 @@ class Traffic:
             if now - began >= _TICK:
                 with self._lock:
                     taken, self._tallies = self._tallies, {}
-                self._hear(Tick(now - began, taken))
+                try:
+                    self._hear(Tick(now - began, taken))
+                except Exception as error:  # noqa: BLE001 - whoever walks must hear of it, and not go on
+                    self.broken = error
                 began = now
 
     def read(self) -> None:
@@ -92,7 +98,8 @@ class Traffic:
         with self._lock:
             try:
                 if self._log.stat().st_size < self._at:
-                    self._read_from(self._log.with_name(f"{self._log.name}.1"))
+                    with suppress(OSError):  # there was no space for the copy
+                        self._read_from(self._log.with_name(f"{self._log.name}.1"))
                     self._at = 0
                 self._read_from(self._log)
             except OSError:

@@ -112,6 +112,8 @@ def decide(seen: Sample, memory: Memory, settings: Settings) -> Decision:
     demand = find_demand(sample, memory.learned, settings)
     after = _remember(sample, memory, settings, demand)
     wanted = seen.wanted
+    if seen.releasing:
+        return _hold(wanted, _find_brake(seen), after)
     number, words = _find_order(seen, settings)
     if words:
         return _to(number, wanted, words, after, seen.at)

@@ -54,7 +54,7 @@ class Load:
         requests: requests since the balancer started or reloaded; only differences mean something.
     """
 
-    ready: int
+    ready: frozenset[str]
     in_flight: int
     requests: int
 
@@ -124,16 +124,17 @@ def ask_servers(admin: Path) -> tuple[Server, ...]:
 
 def parse_load(said: str) -> Load:
     """The load in the answer to `show stat` with backends and servers."""
-    ready = in_flight = requests = 0
+    ready: set[str] = set()
+    in_flight = requests = 0
     for row in csv.DictReader(said.removeprefix("# ").splitlines()):
         if row["pxname"] not in _APPS:
             continue
         if row["svname"] == "BACKEND":
             in_flight += int(row["scur"] or 0)
             requests += int(row["stot"] or 0)
-        elif row["pxname"] != HOLD:
-            ready += row["status"].startswith("UP")
-    return Load(ready, in_flight, requests)
+        elif row["pxname"] != HOLD and row["status"].startswith("UP"):
+            ready.add(row["svname"])
+    return Load(frozenset(ready), in_flight, requests)
 
 
 def ask_load(admin: Path) -> Load:
