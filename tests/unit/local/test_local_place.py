@@ -234,3 +234,13 @@ def test_listeners_are_parsed() -> None:
     assert parse_listeners(TABLE6) == [Listener("::", 8080, 33, 41), Listener("127.0.0.1", 8081, 33, 42)]
     assert on_port(parse_listeners(TABLE6), "127.9.9.9", 8080)
     assert not on_port(parse_listeners(TABLE6), "127.9.9.9", 8081)
+
+
+def test_what_our_own_agent_took_after_the_look_is_nobody_elses() -> None:
+    """`up` starts the agent while it looks; an environment must not move away from itself."""
+    with socket.socket() as late:
+        late.bind(("127.219.255.254", 0))
+        late.listen()
+        host, port = late.getsockname()
+        assert Ground(is_own=lambda pid: pid == os.getpid()).who_holds(host, port) == ""
+        assert Ground(is_own=lambda _: False).who_holds(host, port) == "another program"

@@ -7,6 +7,7 @@ never taken for somebody else's.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,18 +34,25 @@ class Ground:
         own: sockets of this environment.
         marked: those of `foreign` that belong to another environment or another user, as far as one can see.
         bind: also try to bind a port on which nobody listens (off in pure tests).
+        is_own: whether a process belongs to this environment.
     """
 
     foreign: dict[Listener, str] = field(default_factory=dict)
     own: tuple[Listener, ...] = ()
     marked: frozenset[Listener] = frozenset()
     bind: bool = True
+    is_own: Callable[[int], bool] = field(default=lambda _: False)
 
     def who_holds(self, host: str, port: int) -> str:
         """Words on who else is in the way of `host:port`; empty when nobody is."""
         for one in on_port(self.foreign, host, port):
             return self.foreign[one]
         if on_port(self.own, host, port) or not self.bind or is_free(host, port):
+            return ""
+        # somebody came after the look at the machine: our own agent may have, which starts meanwhile
+        here = on_port(read_listeners(), host, port)
+        holders = find_holders({one.inode for one in here})
+        if here and all(any(map(self.is_own, holders[one.inode])) for one in here):
             return ""
         return "another program"
 
@@ -95,4 +103,4 @@ def read_ground(root: Path) -> Ground:
         unseen = not pids and one.uid != os.geteuid()
         if one.host not in WILDCARDS and (unseen or any(read_marker(pid) for pid in pids)):
             marked.add(one)
-    return Ground(foreign, tuple(own), frozenset(marked))
+    return Ground(foreign, tuple(own), frozenset(marked), is_own=is_own)
