@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from asbuilt.operations.follow import find_running
+from asbuilt.operations.reading import ROLLOUT, peek_facts
 from support import until
 from support.callers import Callers
 from support.live import Live
@@ -202,8 +203,12 @@ def kill_and_go_on(live: Live, *words: str, every: bool = False) -> int:
         assert run.returncode == 1
         assert "DEPLOY-005" in said
         if words[0] != "scale":
+            # one that was killed between its end and its last word has left nothing half-way
+            half_way = ROLLOUT in (peek_facts(stage(live)) or {})
             blocked = live.run("up", "production", check=False)
-            assert (blocked.returncode, "RELEASE-002" in blocked.stderr) == (3, True)
+            assert (blocked.returncode, "RELEASE-002" in blocked.stderr) == (
+                (3, True) if half_way else (0, False)
+            )
 
 
 @pytest.mark.parametrize("words", [(), ("--strategy", "blue-green")])
