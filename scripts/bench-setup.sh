@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the benchmarks need beside .venv: the peers in a virtual environment of their own, wrk and h2load.
+# What the benchmarks need beside .venv: the peers in a virtual environment of their own, and wrk.
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv-bench
@@ -12,12 +12,11 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$digest" ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
     printf '%s\n' "$digest" >"$stamp"
 fi
-for pair in wrk:wrk h2load:nghttp2-client; do
-    command -v "${pair%%:*}" >/dev/null 2>&1 && continue
-    echo "bench: installing ${pair##*:}" >&2
+if ! command -v wrk >/dev/null 2>&1; then
+    echo "bench: installing wrk" >&2
     if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "${pair##*:}" >/dev/null 2>&1 || {
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q wrk >/dev/null 2>&1 || {
         $sudo apt-get update -q >/dev/null
-        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "${pair##*:}" >/dev/null
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q wrk >/dev/null
     }
-done
+fi
