@@ -104,16 +104,14 @@ class Load:
         self._lock = threading.Lock()
         (self.folder / "posts.lua").write_text(POSTS)
         words = ("wrk", "-t1", "-d3s")
+        script = str(self.folder / "posts.lua")
+        asked = (
+            (*words, "-c4", f"{self.url}/work"),
+            (*words, "-c2", "-H", "Connection: close", f"{self.url}/work"),
+            (*words, "-c2", "-s", script, self.url, "--"),
+        )
         self._threads = [
-            threading.Thread(target=self._repeat, args=((*words, "-c4", f"{self.url}/work"))),
-            threading.Thread(
-                target=self._repeat,
-                args=((*words, "-c2", "-H", "Connection: close", f"{self.url}/work")),
-            ),
-            threading.Thread(
-                target=self._repeat,
-                args=((*words, "-c2", "-s", str(self.folder / "posts.lua"), self.url, "--")),
-            ),
+            *(threading.Thread(target=self._repeat, args=(argv,)) for argv in asked),
             *(threading.Thread(target=self._h2) for _ in range(2)),
             *(threading.Thread(target=self._streams) for _ in range(3)),
         ]
