@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from asbuilt.engines.app.advice import render_advice
 from asbuilt.engines.app.engine import find_host_name
 from asbuilt.engines.haproxy import admin as balancer
-from asbuilt.engines.haproxy.names import ADMIN_SOCKET, MASTER_SOCKET
+from asbuilt.engines.haproxy.names import MASTER_SOCKET, find_admin_socket
 from asbuilt.engines.postgresql.admin import open_admin
 from asbuilt.engines.redis import admin as cache
 from asbuilt.graph.model import Kind, Role
@@ -60,7 +60,7 @@ class Acts:
 
     @property
     def _balancer_socket(self) -> Path:
-        return self.prepared.site.node_dir("lb-1") / ADMIN_SOCKET
+        return find_admin_socket(self.prepared.site.root)
 
     @property
     def _master_socket(self) -> Path:

@@ -19,7 +19,7 @@ from asbuilt.operations.goal import load_pending
 from asbuilt.operations.order import Order
 from asbuilt.operations.prepare import refuse_half_way
 from asbuilt.operations.progress import silent
-from asbuilt.operations.reading import FLEET, read_facts
+from asbuilt.operations.reading import FLEET, peek_facts, read_facts
 from asbuilt.operations.runs import END, Writer, forget_asked, set_current
 from asbuilt.operations.session import open_session
 from asbuilt.plan.fleet import from_json
@@ -69,8 +69,7 @@ def _run(stage: Stage, order: Order, run: str, writer: Writer) -> Outcome:
 
 def _find_client(stage: Stage, *, under_way: bool) -> AgentClient:
     """The agent; one is started only to go on with something."""
-    client = find_agent(stage.root)
-    if client is not None:
+    if find_agent(stage.root) is not None:
         return AgentClient(stage.root)  # started again, should it die on the way
     if under_way:
         return ensure_agent(stage.root)
@@ -90,7 +89,8 @@ def _cool(stage: Stage) -> None:
     until = time.monotonic() + load(stage.file).spec.environments[stage.environment].rollout.warm.seconds
     while time.monotonic() < until:
         time.sleep(min(_LOOK, max(0.0, until - time.monotonic())))
-        if not _is_warm(read_facts(stage, None), colours):
+        facts = peek_facts(stage)
+        if facts is not None and not _is_warm(facts, colours):
             return
     try:
         with open_session(stage, "scale", silent) as session:

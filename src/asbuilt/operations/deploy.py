@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.engines.haproxy import admin as balancer
-from asbuilt.engines.haproxy.names import ADMIN_SOCKET
+from asbuilt.engines.haproxy.names import find_admin_socket
 from asbuilt.graph.model import Kind
 from asbuilt.observe.snapshot import Health
 from asbuilt.operations.acts import Acts
@@ -39,8 +39,6 @@ from asbuilt.record.releases import Releases, ReleaseState
 from asbuilt.values.errors import AsbuiltError, RefusedError, ResumableError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from asbuilt.operations.order import Order
     from asbuilt.operations.session import Session
     from asbuilt.plan.site import Release
@@ -144,8 +142,7 @@ class _Walk:
             refuse_half_way(self._stage, self._session.journal)
         if self._order.abort or (self._order.verb == "rollback" and not pending.rollback):
             if not pending.back:
-                left = ReleaseState.RETIRED if pending.rollback else ReleaseState.ROLLED_BACK
-                self._releases.mark(pending.goal.release, left)
+                self._releases.mark(pending.goal.release, pending.state_when_left)
             return pending.turned_back(fleet)
         return self._go_on(pending, fleet)
 
@@ -236,11 +233,10 @@ class _Walk:
         self._session.journal.remember_facts({FLEET: to_json(following)})
         prepared = arrange(self._gathered, following, self._offer(following), self._session.journal)
         # what a server that is replaced still answers is its old release's
-        moving = {n for n, one in following.servers.items() if fleet.servers.get(n, one) != one}
-        self._proof.serve(prepared, self._pending, moving)
+        self._proof.serve(prepared, self._pending, fleet.find_replaced(following))
         if following.share != fleet.share and following.candidate == fleet.candidate:
             # at once; the file says it too a moment later
-            balancer.set_share(_balancer_socket(prepared), following.share)
+            balancer.set_share(find_admin_socket(self._stage.root), following.share)
         self._converge(prepared)
         self._proof.serve(prepared, self._pending)
         self._pending = replace(self._pending, made=None)  # it is built by now
@@ -273,7 +269,7 @@ class _Walk:
                 run_plan(steps, acts.table(), self._session.watch(operation), self._tell)
         balancers = self._client.snapshot().workloads
         if "lb-1" in balancers and balancers["lb-1"].health is Health.READY:
-            balancer.restore(_balancer_socket(prepared))
+            balancer.restore(find_admin_socket(self._stage.root))
         verify_entry(prepared.site, prepared.architecture, self._tell, wait=not steps.empty)
 
     def _leave_out(self, steps: Plan, prepared: Prepared) -> Plan:
@@ -303,8 +299,7 @@ class _Walk:
     def _give_up(self, error: AsbuiltError) -> None:
         """Go back to what served, and say why."""
         failed, aborted = self._pending.goal.release, isinstance(error, _AbortedError)
-        state = ReleaseState.RETIRED if self._pending.rollback else ReleaseState.ROLLED_BACK
-        state = state if aborted else ReleaseState.FAILED
+        state = self._pending.state_when_left if aborted else ReleaseState.FAILED
         fleet = load_fleet(self._session.journal, self._stage)
         self._pending = self._pending.turned_back(fleet)
         before = self._pending.goal.release
@@ -333,7 +328,7 @@ class _Walk:
         braked = replace(fleet, share=0)
         self._session.journal.remember_facts({FLEET: to_json(braked)})
         with suppress(AsbuiltError):  # a balancer that does not answer is the walk's business
-            balancer.set_share(self._stage.root / "nodes" / "lb-1" / ADMIN_SOCKET, 0)
+            balancer.set_share(find_admin_socket(self._stage.root), 0)
         words = describe_move(fleet, braked)
         self._phases.append((words, round(time.monotonic() - began, 3)))
         self._plain_tell(Event("note", "", words, data={"move": words}))
@@ -361,17 +356,11 @@ class _Walk:
         )
 
 
-def _balancer_socket(prepared: Prepared) -> Path:
-    return prepared.site.node_dir("lb-1") / ADMIN_SOCKET
-
-
 def describe_move(before: Fleet, after: Fleet) -> str:
     """What a move is, in words; empty when nothing changes."""
     added = [n for n in sorted(after.servers) if n not in before.servers]
     gone = [n for n in sorted(before.servers) if n not in after.servers]
-    changed = [
-        n for n in sorted(after.servers) if before.servers.get(n, after.servers[n]) != after.servers[n]
-    ]
+    changed = before.find_replaced(after)
     said = []
     if after.candidate == before.candidate and after.share != before.share:
         said.append(f"{after.share / 100:g} % of the traffic to {after.candidate}")

@@ -54,6 +54,11 @@ class Pending:
         return Pending(goal, self.before, back=True, forward=False)
 
     @property
+    def state_when_left(self) -> ReleaseState:
+        """What the goal's release is when somebody turns back from it."""
+        return ReleaseState.RETIRED if self.rollback else ReleaseState.ROLLED_BACK
+
+    @property
     def stays(self) -> bool:
         """The release stays, only the number of its servers changes: that is on record anyhow."""
         return self.goal.release == self.before and not self.back

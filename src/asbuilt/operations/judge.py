@@ -36,7 +36,7 @@ class Judge:
     """Hears each tick; `result` is what is known by now."""
 
     def __init__(self, environment: Environment, client: AgentClient) -> None:
-        self._rollout, self._client = environment.rollout, client
+        self._rollout = environment.rollout
         self._lock = threading.Lock()
         self._gate: Gate | None = None
         self._names = ("", "")
@@ -76,7 +76,7 @@ class Judge:
                     self._result = _NOTHING
 
     def hear(self, tick: Tick) -> None:
-        """What happened in about a second."""
+        """What happened in one tick."""
         counters = self._counters.read(self._addresses, self._servers, self._names)
         with self._lock:
             if self._gate is None:

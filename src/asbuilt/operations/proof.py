@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from asbuilt.engines.app.engine import find_host_name
 from asbuilt.engines.haproxy.admin import set_share
-from asbuilt.engines.haproxy.names import ADMIN_SOCKET
+from asbuilt.engines.haproxy.names import find_admin_socket
 from asbuilt.operations.judge import Judge
 from asbuilt.operations.progress import Event
 from asbuilt.operations.runs import take_asked
@@ -157,13 +157,13 @@ class Proof:
         self._tell(Event("note", "gate", f"{step}: {text}" if step else text, waited, {"verdict": kept}))
 
     def _hear(self, tick: Tick) -> None:
-        """Each second, in the thread that reads the log."""
+        """Each tick, in the thread that reads the log."""
         self._judge.hear(tick)
         if self._judge.result.verdict is Verdict.BAD and not self._braked:
             # at once, whatever the walk waits for just now; it makes it last
             self._braked = True
             with suppress(AsbuiltError):
-                set_share(self._stage.root / "nodes" / "lb-1" / ADMIN_SOCKET, 0)
+                set_share(find_admin_socket(self._stage.root), 0)
         data = {}
         words = []
         for release in sorted(tick.releases):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from asbuilt.engines.haproxy.admin import Load, ask_load
-from asbuilt.engines.haproxy.names import ADMIN_SOCKET
+from asbuilt.engines.haproxy.names import find_admin_socket
 from asbuilt.operations.reading import FLEET, ROLLOUT, SCALE, peek_facts
 from asbuilt.operations.traffic import Tick, Traffic
 from asbuilt.plan.demand import Sample
@@ -38,7 +38,7 @@ class Signals:
 
     def __init__(self, stage: Stage, *, times: bool) -> None:
         self._stage = stage
-        self._admin = stage.root / "nodes" / "lb-1" / ADMIN_SOCKET
+        self._admin = find_admin_socket(stage.root)
         self._traffic = Traffic(stage.root / "logs" / "lb-1.log", self._hear) if times else None
         self._times = Histogram()
         self._under_way: list[int] = []

@@ -44,6 +44,11 @@ class Fleet:
         """Numbers of the servers that run `release`, ascending."""
         return tuple(sorted(number for number, one in self.servers.items() if one == release))
 
+    def find_replaced(self, after: Fleet) -> tuple[int, ...]:
+        """Numbers of the servers that are in both fleets and run another release in the later, ascending."""
+        both = sorted(self.servers.keys() & after.servers.keys())
+        return tuple(number for number in both if self.servers[number] != after.servers[number])
+
     def is_candidate(self, number: int) -> bool:
         """Whether a server belongs to the candidate."""
         return self.candidate is not None and self.servers[number] == self.candidate

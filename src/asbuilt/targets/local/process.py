@@ -39,6 +39,8 @@ class Process:
     start: int
     tty: int
     name: str
+    ticks: int = 0
+    """CPU time, its own and that of children it has waited for, in clock ticks."""
 
     @property
     def ident(self) -> Ident:
@@ -66,7 +68,13 @@ def parse_stat(data: bytes) -> Process:
     rest = data[close + 2 :].split()
     pid, _, name = data[:close].partition(b" (")
     return Process(
-        int(pid), int(rest[1]), rest[0].decode(), int(rest[19]), int(rest[4]), name.decode(errors="replace")
+        int(pid),
+        int(rest[1]),
+        rest[0].decode(),
+        int(rest[19]),
+        int(rest[4]),
+        name.decode(errors="replace"),
+        sum(map(int, rest[11:15])),
     )
 
 

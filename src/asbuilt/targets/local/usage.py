@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from asbuilt.targets.local.process import all_pids, read_rss
+from asbuilt.targets.local.process import all_pids, read_process, read_rss
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,39 +36,22 @@ class Usage:
 
 def read_usage(mains: Mapping[str, int]) -> dict[str, Usage]:
     """The usage of each workload, by its name; `mains` are the pids of their main processes."""
-    parents, times = _read_all()
+    processes = {one.pid: one for one in map(read_process, all_pids()) if one is not None}
     children: dict[int, list[int]] = {}
-    for pid, parent in parents.items():
-        children.setdefault(parent, []).append(pid)
+    for one in processes.values():
+        children.setdefault(one.ppid, []).append(one.pid)
     found = {}
     for name, main in mains.items():
-        if main not in parents:
+        if main not in processes:
             continue
         tree, todo = [], [main]
         while todo:
             pid = todo.pop()
             tree.append(pid)
             todo += children.get(pid, ())
-        cpu = sum(times[pid] for pid in tree)
+        cpu = sum(processes[pid].ticks for pid in tree) / _TICKS
         found[name] = Usage(cpu, read_rss(tree), max(map(_files_share, tree)))
     return found
-
-
-def _read_all() -> tuple[dict[int, int], dict[int, float]]:
-    """Parent and CPU seconds of every process."""
-    parents, times = {}, {}
-    for pid in all_pids():
-        with suppress(OSError):
-            descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                data = os.read(descriptor, 4096)
-            finally:
-                os.close(descriptor)
-            fields = data[data.rindex(b")") + 2 :].split()
-            parents[pid] = int(fields[1])
-            # user and system time, its own and that of children it has waited for
-            times[pid] = sum(map(int, fields[11:15])) / _TICKS
-    return parents, times
 
 
 def _files_share(pid: int) -> float:
