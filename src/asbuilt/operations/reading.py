@@ -50,9 +50,15 @@ def read_setups(stage: Stage, journal: Journal | None) -> Mapping[str, str]:
 
 
 def peek_facts(stage: Stage) -> Mapping[str, str] | None:
-    """The facts on record, read without proof, so that it can be done all the time; None where it can't."""
+    """The facts on record, read without proof, so that it can be done all the time; None where it can't.
+
+    An environment that was destroyed has none.
+    """
+    path = stage.root / JOURNAL
+    if not path.exists():
+        return {}
     try:
-        connection = sqlite3.connect(f"file:{stage.root / JOURNAL}?mode=ro", uri=True, timeout=1.0)
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)
         try:
             return dict(connection.execute("SELECT key, value FROM facts").fetchall())
         finally:
