@@ -116,13 +116,14 @@ def test_one_question_at_a_time() -> None:
 
 
 def test_how_often_it_is_asked() -> None:
-    assert next_probe(RUNNING, 100.5, spread=0.5, start_timeout=60) == pytest.approx(100.53)
-    assert next_probe(RUNNING, 103.0, spread=0.5, start_timeout=60) == pytest.approx(103.06)
-    assert next_probe(RUNNING, 130.0, spread=0.5, start_timeout=60) == pytest.approx(130.1)
-    assert next_probe(RUNNING, 300.0, spread=0.5, start_timeout=60) == 300.5
+    assert next_probe(RUNNING, 100.5, member=True, spread=0.5, start_timeout=60) == pytest.approx(100.53)
+    assert next_probe(RUNNING, 103.0, member=True, spread=0.5, start_timeout=60) == pytest.approx(103.06)
+    assert next_probe(RUNNING, 130.0, member=True, spread=0.5, start_timeout=60) == pytest.approx(130.1)
+    assert next_probe(RUNNING, 300.0, member=True, spread=0.5, start_timeout=60) == 300.5
     ready = replace(RUNNING, good=True, ready_once=True)
-    assert next_probe(ready, 300.0, spread=0.5, start_timeout=60) == 302.0
-    assert next_probe(ready, 300.0, spread=0.0, start_timeout=60) < 302.0
+    assert next_probe(ready, 300.0, member=True, spread=0.5, start_timeout=60) == 302.0
+    assert next_probe(ready, 300.0, member=True, spread=0.0, start_timeout=60) < 302.0
+    assert next_probe(ready, 300.0, member=False, spread=0.5, start_timeout=60) == 304.0
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 _TICK = 0.5
-_ROTATE_EVERY = 4
+_ROTATE_EVERY = 8
 _AGENT_LOG_BYTES = 2**20
 _CLAIM_TRIES = 20
 
@@ -131,14 +131,15 @@ class Agent:
         self.epoch = epoch
 
     async def tick_for_ever(self) -> None:
-        """Look for frozen processes twice a second, and at the sizes of logs every 2 s."""
+        """Look for frozen processes, twice a second where a replica could take over, and at log sizes."""
         count = 0
         while True:
             await asyncio.sleep(_TICK)
             count += 1
             try:
                 for keeper in tuple(self.keepers.values()):
-                    keeper.tick()
+                    if count % 2 == 0 or keeper.workload.role is not None:
+                        keeper.tick()
                 if count % _ROTATE_EVERY == 0:
                     self._leave_when_removed()
                     self.claim()  # the place may have been settled only after the start

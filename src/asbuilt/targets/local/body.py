@@ -32,6 +32,7 @@ from asbuilt.targets.local.process import (
     Sighting,
     is_alive,
     is_below,
+    is_stopped,
     look_around,
     read_cwd,
     read_marker,
@@ -300,11 +301,14 @@ class Body:
 
     def is_frozen(self) -> bool:
         """Whether the main process, or the engine's own, is stopped."""
-        for ident in {self.main, self.engine()}:
-            process = read_process(ident.pid) if ident else None
-            if process is not None and process.ident == ident and process.state == "T":
-                return True
-        return False
+        if self.main is not None and is_stopped(self.main):
+            return True
+        if self.workload.pid_file is None:
+            return False
+        if self._engine is None or not is_alive(self._engine):
+            self._engine = None
+            self.engine()  # the file is read only when its process may be another one
+        return self._engine is not None and is_stopped(self._engine)
 
     def check_ports(self) -> tuple[bool, str]:
         """Whether its own tree listens on each of its ports; and words on somebody else who is there."""

@@ -180,7 +180,7 @@ class Keeper:
         self.host.stir(self.workload.kind)
 
     def tick(self) -> None:
-        """The look that is taken twice a second: is it frozen?"""
+        """The look that is taken all the time: is it frozen?"""
         if not self.watch.alive:
             return
         if not self.body.is_frozen():
@@ -296,8 +296,13 @@ class Keeper:
             self.problem = f"cannot ask: {type(error).__name__}: {error}"
             self.watch = replace(self.watch, good=False)
         finally:
-            now, timeout = self._now(), self.workload.ready.start_timeout
-            due = next_probe(self.watch, now, spread=self._spread, start_timeout=timeout)
+            due = next_probe(
+                self.watch,
+                self._now(),
+                member=self.workload.role is not None,
+                spread=self._spread,
+                start_timeout=self.workload.ready.start_timeout,
+            )
             self.watch = replace(self.watch, probing=False, next_probe=due)
             self._tell()
             self._wake.set()

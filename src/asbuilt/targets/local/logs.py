@@ -22,12 +22,12 @@ _TAIL_BYTES = 64 * 1024
 def rotate(path: Path, *, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> bool:
     """Rotate `path` when it is too large; True when it was."""
     try:
+        if os.stat(path).st_size <= max_bytes:  # noqa: PTH116 - hot path
+            return False
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        if os.fstat(descriptor).st_size <= max_bytes:
-            return False
         for number in range(kept - 1, 0, -1):
             older = path.with_name(f"{path.name}.{number}")
             if older.exists():

@@ -96,7 +96,16 @@ def _read(path: str) -> bytes | None:
 
 def read_process(pid: int) -> Process | None:
     """The process with this pid (a zombie too), or None."""
-    data = _read(f"/proc/{pid}/stat")
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.read(descriptor, 4096)  # a line of at most some 400 bytes, made in one piece
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     return parse_stat(data) if data else None
 
 
@@ -104,6 +113,12 @@ def is_alive(ident: Ident) -> bool:
     """Whether exactly this process runs (stopped counts, a zombie does not)."""
     process = read_process(ident.pid)
     return process is not None and process.start == ident.start and process.state not in _DEAD
+
+
+def is_stopped(ident: Ident) -> bool:
+    """Whether exactly this process is stopped (state T)."""
+    process = read_process(ident.pid)
+    return process is not None and process.start == ident.start and process.state == "T"
 
 
 def all_pids() -> list[int]:

@@ -24,7 +24,10 @@ LONGEST_PAUSE = 10.0
 PROBE_STARTING = (0.03, 0.1)
 """Least and most: a 50th of its age, so that hardly any of the time to get ready is a wait for a question."""
 PROBE_FAILING = 0.5
-PROBE_READY = 2.0
+PROBE_READY = 4.0
+"""A crash is seen at once, and a hang is not fenced before `hang_after`: nothing is in a hurry."""
+PROBE_MEMBER = 2.0
+"""A member of a cluster changes its role without a sign."""
 PROBE_ROLE = 1.7
 _SILENT_QUESTIONS = 3
 
@@ -153,10 +156,18 @@ def _hangs_at(watch: Watch, hang_after: float, start_timeout: float) -> float | 
     return since + hang_after
 
 
-def next_probe(watch: Watch, now: float, *, spread: float, start_timeout: float) -> float:
-    """When to ask again after an answer. `spread` (0..1) keeps the workloads from asking all at once."""
+def next_probe(watch: Watch, now: float, *, member: bool, spread: float, start_timeout: float) -> float:
+    """When to ask again after an answer.
+
+    Args:
+        watch: what is known of the workload.
+        now: the time.
+        member: it is a primary or a replica of something.
+        spread: 0..1, keeps the workloads from asking all at once.
+        start_timeout: seconds it may take to become ready for the first time.
+    """
     if watch.good and not watch.trouble:
-        return now + PROBE_READY * (0.9 + 0.2 * spread)
+        return now + (PROBE_MEMBER if member else PROBE_READY) * (0.9 + 0.2 * spread)
     age = now - watch.started
     if watch.ready_once or age >= start_timeout:
         return now + PROBE_FAILING
