@@ -56,8 +56,9 @@ def _is_ready(seen: Seen | None) -> bool:
 def _in_rotation(before: Snapshot, after: Snapshot, desired: Desired) -> set[str] | None:
     """App servers that the balancer sends traffic to; None when its own restart is part of the operation.
 
-    It knows those of `before` until it runs what is wanted, and those that are wanted from then on. Without a
-    balancer each app server is its own way in.
+    It knows those of `before` until it runs what is wanted, and those that are wanted from then on. One that
+    ran what is wanted already (an interrupted plan started it) may know either. Without a balancer each app
+    server is its own way in.
     """
     wanted = {one for one, w in desired.workloads.items() if w.kind == APP}
     known = {one for one, s in before.workloads.items() if s.kind == APP}
@@ -72,7 +73,10 @@ def _in_rotation(before: Snapshot, after: Snapshot, desired: Desired) -> set[str
         if workload.reload is None and workload.digest != there.digest:
             return None
         if _is_ready(now) and now is not None:
-            reached |= wanted if now.digest == workload.digest != there.digest else known
+            if there.digest == workload.digest:
+                reached |= wanted | known
+            else:
+                reached |= wanted if now.digest == workload.digest else known
     return reached
 
 
