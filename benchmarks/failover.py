@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from common import Environment, Row, percentile, print_rows, say, until
-from oracle import Cache, Database, Sampler, Writer
+from oracle import Cache, Database, Writer
 from shop import running_shop
+
+from asbuilt.operations.drill.sampler import sample_databases
+from asbuilt.values.secret import Secret
 
 _SETTLE = 2.0
 
@@ -158,7 +161,7 @@ def run_round(ours: Environment, fault: Fault, number: int) -> Round:
     if victim is None:
         raise RuntimeError(f"no single primary among the {fault.kind} nodes")
     with ExitStack() as stack:
-        sampler = stack.enter_context(Sampler(urls))
+        sampler = stack.enter_context(sample_databases({node: Secret(url) for node, url in urls.items()}))
         writer = stack.enter_context(Writer(store))
         until(lambda: len(writer.acknowledged) >= 50, "the writer to be under way", within=20)
         moment = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a client and a neutral observer see while something breaks: acknowledged writes, gaps, primaries."""
+"""What a client sees while something breaks: acknowledged writes and gaps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _EVERY = 0.01
-_SAMPLE_EVERY = 0.2
 
 
 class Store(Protocol):
@@ -71,7 +70,9 @@ class Database:
     def replicas(self) -> int:
         """How many replicas stream from the primary that the route leads to."""
         with psycopg.connect(self._url, autocommit=True, connect_timeout=2) as one:
-            row = one.execute("SELECT count(*) FROM pg_stat_replication").fetchone()
+            row = one.execute(
+                "SELECT count(*) FROM pg_stat_replication WHERE application_name LIKE 'db-%'"
+            ).fetchone()
         return int(row[0]) if row else 0
 
 
@@ -142,74 +143,3 @@ class Writer:
         """The longest time between two acknowledged writes, from one second before `moment`, in seconds."""
         times = [at for at, _ in self.acknowledged if at > moment - 1]
         return max(b - a for a, b in itertools.pairwise(times))
-
-
-@dataclass
-class Sampler:
-    """Asks every database node each 200 ms, directly, whether it takes writes; one thread a node."""
-
-    urls: dict[str, str]
-    writable: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-
-    def __enter__(self) -> Self:
-        """Start."""
-        self._stop = threading.Event()
-        self._threads = []
-        for node, url in self.urls.items():
-            self.writable[node] = []
-            thread = threading.Thread(target=self._run, args=(node, url), daemon=True)
-            thread.start()
-            self._threads.append(thread)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(10)
-
-    def _run(self, node: str, url: str) -> None:
-        connection: psycopg.Connection[tuple[bool]] | None = None
-        while not self._stop.is_set():
-            asked = time.monotonic()
-            try:
-                if connection is None:
-                    connection = psycopg.connect(url, autocommit=True, connect_timeout=2)
-                row = connection.execute(
-                    "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'"
-                ).fetchone()
-                if row and row[0]:
-                    self.writable[node].append((asked, time.monotonic()))
-            except (psycopg.Error, OSError):
-                if connection:
-                    with suppress(psycopg.Error, OSError):
-                        connection.close()
-                connection = None
-            self._stop.wait(_SAMPLE_EVERY)
-
-    def two_primaries(self) -> list[str]:
-        """Pairs of nodes that certainly took writes at the same time; empty is right."""
-        return find_overlaps(self.writable)
-
-
-def find_overlaps(writable: dict[str, list[tuple[float, float]]]) -> list[str]:
-    """Nodes whose writable samples interleave.
-
-    A sample says that a node was writable at some moment between the question and the answer. A node that was
-    seen writable before and after another one was, did not stop in between as far as anybody could see.
-    """
-    found = []
-    names = sorted(writable)
-    for name in names:
-        for other in names:
-            if name == other:
-                continue
-            for asked, answered in writable[other]:
-                before = any(end < asked for _, end in writable[name])
-                after = any(begin > answered for begin, _ in writable[name])
-                if before and after:
-                    found.append(f"{name} and {other}")
-                    break
-    return found

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import redis
-from oracle import find_overlaps
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from asbuilt.engines.redis.members import parse_members
 from asbuilt.engines.redis.succession import ask_opinions
+from asbuilt.plan.ledger import find_overlaps
 from support import until
 from support.ledger import Ground, Writers
 

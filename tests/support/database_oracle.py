@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import psycopg
-from oracle import Sampler
 
+from asbuilt.operations.drill.sampler import sample_databases
+from asbuilt.values.secret import Secret
 from support import until
 from support.ledger import _NUMBERS, Door, Ground, Reader, Session, Writers
 
@@ -37,7 +38,7 @@ class DatabaseOracle:
         with self.ground.connect(self.primary) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS ledger (kind text, number bigint)")
         self.writers = Writers(self.ground)
-        self.sampler = Sampler(self.ground.databases)
+        self.sampler = sample_databases({node: Secret(url) for node, url in self.ground.databases.items()})
         self.held = Session(self.ground.connect(self.primary))
         self.reader = Reader(self.ground.variables["DATABASE_REPLICA_URL"])
         self.idle = psycopg.connect(self.ground.variables["DATABASE_URL"], autocommit=True)

@@ -32,16 +32,6 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tool]:
             del sys.modules[name]
 
 
-def test_one_primary_after_the_other_is_no_overlap(tool: Tool) -> None:
-    find = tool("oracle").find_overlaps
-    assert find({"db-1": [(0, 0.1), (0.2, 0.3)], "db-2": [(0.25, 0.4), (0.6, 0.7)], "db-3": []}) == []
-
-
-def test_interleaved_primaries_are_found(tool: Tool) -> None:
-    find = tool("oracle").find_overlaps
-    assert find({"db-1": [(0, 0.1), (1.0, 1.1)], "db-2": [(0.5, 0.6)]}) == ["db-1 and db-2"]
-
-
 def test_percentile_is_the_nearest_rank(tool: Tool) -> None:
     percentile = tool("common").percentile
     assert percentile([float(n) for n in range(1, 16)], 0.95) == 15

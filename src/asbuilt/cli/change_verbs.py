@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
+from asbuilt.cli.confirm import confirm
 from asbuilt.cli.output import print_json, say
 from asbuilt.cli.talk import Talk
 from asbuilt.context import choose_stage, find_spec
@@ -13,7 +13,7 @@ from asbuilt.operations.progress import Event
 from asbuilt.operations.up import Outcome, plan_up, realize
 from asbuilt.plan.render import render_json, render_text
 from asbuilt.spec.infer import infer
-from asbuilt.values.errors import EXIT_DONE, EXIT_USAGE, RefusedError
+from asbuilt.values.errors import EXIT_DONE, EXIT_USAGE
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -64,11 +64,11 @@ def _up(arguments: Namespace, stage: Stage) -> int:
         _print_plan(arguments, stage, plan, notes)
         return EXIT_DONE
 
-    def confirm(plan: Plan) -> None:
+    def agree(plan: Plan) -> None:
         talk(Event("note", "", render_text(plan).rstrip()))
-        _confirm(stage, arguments.confirm, "this takes copies of data out of service (their files stay)")
+        confirm(stage, arguments.confirm, "this takes copies of data out of service (their files stay)")
 
-    outcome = realize(stage, talk, confirm)
+    outcome = realize(stage, talk, agree)
     _print_outcome(arguments, stage, outcome)
     return EXIT_DONE
 
@@ -104,7 +104,7 @@ def _down(arguments: Namespace, stage: Stage) -> int:
         _print_plan(arguments, stage, plan_stop(stage), ())
         return EXIT_DONE
     if arguments.delete_data:
-        _confirm(
+        confirm(
             stage, arguments.confirm, f"this deletes everything {stage.name} {stage.environment} has stored"
         )
     talk = Talk(quiet=arguments.json)
@@ -124,14 +124,3 @@ def _down(arguments: Namespace, stage: Stage) -> int:
     kept = "its data is deleted" if arguments.delete_data else "its data is kept"
     say(f"{stage.name} {stage.environment} is down; {kept}")
     return EXIT_DONE
-
-
-def _confirm(stage: Stage, given: str | None, consequence: str) -> None:
-    """The environment's name, from --confirm or typed at a terminal; anything else refuses."""
-    hint = f"to allow it: --confirm {stage.environment}"
-    if given is None and sys.stdin.isatty() and sys.stderr.isatty():
-        say(consequence)
-        print(f"type {stage.environment} to go on: ", end="", file=sys.stderr, flush=True)
-        given = sys.stdin.readline().strip()
-    if given != stage.environment:
-        raise RefusedError("CONFIRM-001", f"{consequence}, and was not confirmed", hint=hint)

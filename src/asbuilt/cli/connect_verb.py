@@ -29,7 +29,9 @@ def run(arguments: Namespace) -> int:
             hint="like: asbuilt connect production psql -- -c 'select 1'",
         )
     stage = choose_stage(file, environment)
-    door = find_door(stage, words[0], admin=arguments.admin, replica=arguments.replica)
+    door = find_door(
+        stage, words[0], admin=arguments.admin, replica=arguments.replica, sidecar=arguments.sidecar
+    )
     argv = [*door.argv, *arguments.passed]
     if arguments.json:
         return _run_as_json(door, argv)

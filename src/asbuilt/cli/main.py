@@ -32,6 +32,16 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "deploy": ("asbuilt.cli.deploy_verbs", "bring the folder as it is now to the users, unnoticed"),
     "rollback": ("asbuilt.cli.deploy_verbs", "back to the last good release, or to one by name"),
     "scale": ("asbuilt.cli.deploy_verbs", "another number of app servers: app=N, or app=auto"),
+    "failover": ("asbuilt.cli.failover_verb", "another primary for database or cache; nothing is lost"),
+    "backup": ("asbuilt.cli.backup_verbs", "create, list, verify and prune backups; the key that opens them"),
+    "restore": (
+        "asbuilt.cli.backup_verbs",
+        "the database as it was, in a copy beside it; --in-place replaces it; --table copies tables back",
+    ),
+    "drill": (
+        "asbuilt.cli.drill_verb",
+        "break something on purpose, measure the recovery, compare it with what is promised",
+    ),
     "down": ("asbuilt.cli.change_verbs", "stop the environment; keeps the data"),
     "status": ("asbuilt.cli.status_verb", "nodes with role, health, address and release"),
     "releases": ("asbuilt.cli.releases_verb", "who released what, when, how, and what came of it"),
@@ -79,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         "up",
         "deploy",
         "rollback",
+        "restore",
         "down",
         "status",
         "releases",
@@ -114,13 +125,67 @@ def _add_change_options(made: dict[str, _Parser]) -> None:
     asked.add_argument("--promote", action="store_true", help="canary: take the next step now")
     made["rollback"].add_argument("--to", metavar="RELEASE", help="the release to go back to, like r3")
     made["scale"].add_argument("words", nargs="+", metavar="[ENV] app=N", help="a number, or auto")
+    _add_backup_options(made)
+    _add_drill_options(made["drill"])
     made["down"].add_argument(
         "--delete-data", action="store_true", help="delete everything the environment stored"
     )
 
 
+def _add_backup_options(made: dict[str, _Parser]) -> None:
+    failover, backup, restore = made["failover"], made["backup"], made["restore"]
+    failover.add_argument("words", nargs="+", metavar="[ENV] database|cache")
+    failover.add_argument("--to", metavar="NODE", help="who shall lead; by default the replica that has all")
+    failover.add_argument(
+        "--force", action="store_true", help="also without the old primary; says what is lost"
+    )
+    failover.add_argument("--confirm", metavar="ENV", help="--force: the environment's name, to allow it")
+    backup.add_argument("words", nargs="*", metavar="[ENV] create|list|verify [ID]|prune|key")
+    backup.add_argument("--label", metavar="TEXT", help="create: what you call it")
+    backup.add_argument("--dry-run", action="store_true", help="prune: show what would go, touch nothing")
+    restore.add_argument(
+        "--to",
+        metavar="TARGET",
+        help="latest, a time, `2h ago`, a WAL position, xid:N, or the id of a backup",
+    )
+    for one in (backup, restore):
+        one.add_argument("--system", metavar="ID", help="backups of a database that was here before")
+    restore.add_argument(
+        "--timeline", type=int, metavar="N", help="along this timeline, also an abandoned one"
+    )
+    restore.add_argument("--table", action="append", metavar="TABLE", help="copy it back; may be repeated")
+    restore.add_argument("--suffix", metavar="TEXT", help="--table: under the name with this behind it")
+    restore.add_argument("--in-place", action="store_true", help="replace the database")
+    restore.add_argument("--confirm", metavar="ENV", help="--in-place: the environment's name, to allow it")
+    restore.add_argument("--resume", action="store_true", help="--in-place: go on with what was interrupted")
+    restore.add_argument("--drop", action="store_true", help="delete the restored copy")
+    restore.add_argument("--dry-run", action="store_true", help="show how it would be done, touch nothing")
+
+
+def _add_drill_options(drill: _Parser) -> None:
+    drill.add_argument("words", nargs="*", metavar="[ENV] list|NAME|recover|report [ID]")
+    drill.add_argument("--all", action="store_true", help="every drill that can be had here")
+    drill.add_argument("--variant", metavar="NAME", help="how it is broken, like frozen; list names them")
+    drill.add_argument("--repeat", type=int, default=1, metavar="N", help="N rounds: p50, p95 and the worst")
+    drill.add_argument(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="stop when users are not served for so long; by default the promised time",
+    )
+    drill.add_argument(
+        "--confirm", metavar="ENV", help="the environment's name, where it is a production one"
+    )
+    drill.add_argument(
+        "--format", choices=("md", "html", "json"), default="md", help="report: how it is shown"
+    )
+
+
 def _add_look_options(made: dict[str, _Parser]) -> None:
     made["status"].add_argument("--watch", action="store_true", help="again every second until Ctrl-C")
+    made["status"].add_argument(
+        "--recovery", action="store_true", help="each recovery: promised, and what its last drill showed"
+    )
     made["releases"].add_argument("release", nargs="?", metavar="RELEASE", help="one in full, like r3")
     made["diagram"].add_argument("--format", choices=("mermaid", "svg"), default="mermaid")
     made["diagram"].add_argument("--live", action="store_true", help="colour by health")
@@ -142,6 +207,7 @@ def _add_look_options(made: dict[str, _Parser]) -> None:
     )
     connect.add_argument("--admin", action="store_true", help="psql: as the superuser instead of the app")
     connect.add_argument("--replica", action="store_true", help="psql: a replica instead of the primary")
+    connect.add_argument("--sidecar", action="store_true", help="psql: the restored copy")
     made["completion"].add_argument("shell", choices=("bash", "zsh", "fish"))
 
 

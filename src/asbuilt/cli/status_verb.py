@@ -13,12 +13,16 @@ from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from asbuilt.values.stage import Stage
+
 _HEAD = ("NODE", "KIND", "ROLE", "HEALTH", "ADDRESS", "RELEASE", "PID", "ENGINE")
 
 
 def run(arguments: Namespace) -> int:
     """Print the status; exit 1 when something is not healthy, so that scripts can ask."""
     stage = choose_stage(find_spec(arguments.file), arguments.environment)
+    if arguments.recovery:
+        return _show_recovery(stage, as_json=arguments.json)
     while True:
         status = read_status(stage)
         if arguments.watch:
@@ -30,6 +34,22 @@ def run(arguments: Namespace) -> int:
         if not arguments.watch:
             return EXIT_DONE if status["healthy"] else EXIT_FAILED
         time.sleep(1)
+
+
+def _show_recovery(stage: Stage, *, as_json: bool) -> int:
+    from datetime import UTC, datetime
+
+    from asbuilt.operations.drill.contract import PROMISES
+    from asbuilt.operations.drill.reports import load_reports
+    from asbuilt.plan.drilltext import build_recovery, render_recovery
+
+    rows = build_recovery(PROMISES, load_reports(stage), datetime.now(UTC))
+    if as_json:
+        print_json({"name": stage.name, "environment": stage.environment, "recovery": rows})
+    else:
+        table = render_recovery(rows)
+        print(render_table(table.head, table.rows))
+    return EXIT_DONE
 
 
 def _render(status: dict[str, Any]) -> str:

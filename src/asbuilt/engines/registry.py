@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.engines.app.engine import AppEngine
+from asbuilt.engines.backup.engine import BackupEngine
 from asbuilt.engines.etcd.engine import EtcdEngine
 from asbuilt.engines.files.engine import FilesEngine
 from asbuilt.engines.haproxy.engine import HaproxyEngine
@@ -23,4 +24,5 @@ ENGINES: Final[tuple[Engine, ...]] = (
     FilesEngine(),
     HaproxyEngine(),
     AppEngine(),
+    BackupEngine(),
 )

@@ -10,10 +10,14 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from asbuilt.exec.identity import Identity
 from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.secret import Secret, mask
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _EVIDENCE_LINES = 12
 
@@ -67,12 +71,7 @@ class Runner:
         """Run it and return whatever it says; raises AsbuiltError only when it cannot start or times out."""
         argv = (*_bound_to_us(), *command.argv)
         argv = self.identity.wrap(argv) if command.unprivileged else argv
-        env = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "LANG": "C.UTF-8",
-            **dict(command.env),
-            **{name: value.reveal() for name, value in command.secret_env},
-        }
+        env = _build_env(command)
         program = command.argv[0].rsplit("/", 1)[-1]
         # asked here, because the words put before the command would answer with a status of their own
         if shutil.which(command.argv[0], path=env["PATH"]) is None:
@@ -101,6 +100,27 @@ class Runner:
         secrets = tuple(secret for _, secret in command.secret_env)
         return Result(done.returncode, done.stdout, mask(done.stderr, secrets))
 
+    def start(self, command: Command, log: Path) -> subprocess.Popen[bytes]:
+        """Start it beside us; it dies with us, whatever ends us. What it says is appended to `log`.
+
+        Raises AsbuiltError EXEC-001. `stdin` and `timeout` do not count.
+        """
+        argv = (*_bound_to_us(), *command.argv)
+        argv = self.identity.wrap(argv) if command.unprivileged else argv
+        try:
+            with log.open("ab") as said:
+                return subprocess.Popen(
+                    argv,
+                    env=_build_env(command),
+                    cwd=command.cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                )
+        except OSError as error:
+            program = command.argv[0].rsplit("/", 1)[-1]
+            raise _cannot_start(program, command.argv[0], str(error.strerror)) from None
+
     def run(self, command: Command) -> Result:
         """Run it and raise AsbuiltError EXEC-003 with its last words when it fails."""
         result = self.ask(command)
@@ -115,6 +135,15 @@ class Runner:
                 evidence=tuple(line for line in said if line.strip())[-_EVIDENCE_LINES:],
             )
         return result
+
+
+def _build_env(command: Command) -> dict[str, str]:
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        **dict(command.env),
+        **{name: value.reveal() for name, value in command.secret_env},
+    }
 
 
 def _cannot_start(program: str, path: str, why: str) -> AsbuiltError:

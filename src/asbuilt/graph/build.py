@@ -37,7 +37,7 @@ def build(spec: Spec, environment: str, servers: Iterable[int] | None = None) ->
         close = get_close_matches(environment, names, 1)
         hint = f"did you mean {close[0]}?" if close else f"the environments are: {', '.join(names) or 'none'}"
         raise UsageError("GRAPH-001", f"there is no environment {environment!r}", hint=hint)
-    nodes = (*_entrance(found), *_apps(found, servers), *_data(found), *_storage(found))
+    nodes = (*_entrance(found), *_apps(found, servers), *_data(found), *_storage(found), *_backups(found))
     return Architecture(spec.name, environment, found, nodes, wire(found, nodes))
 
 
@@ -101,6 +101,20 @@ def _members(
         Node(f"{prefix}-{n + 1}", kind, Zone.DATABASE, n + 1, f"{replica} {n}", Role.REPLICA, limits)
         for n in range(1, replicas + 1)
     ]
+
+
+def _backups(environment: Environment) -> list[Node]:
+    """What takes the backups, and the place they go to where that is not the object storage."""
+    database = environment.database
+    if database is None or database.backup is None:
+        return []
+    apart = bool(database.backup.store or database.backup.folder)
+    if not apart and environment.objects is None:
+        return []
+    nodes = []
+    if apart:
+        nodes.append(Node("archive-1", Kind.ARCHIVE, Zone.INTERNET, 1, "Backup Storage"))
+    return [*nodes, Node("backup-1", Kind.BACKUP, Zone.DATABASE, 1, "Backups")]
 
 
 def _storage(environment: Environment) -> list[Node]:

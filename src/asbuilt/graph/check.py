@@ -70,7 +70,8 @@ def _may_cross(source: Node, target: Node, *, balanced: bool) -> bool:
 
     The internet ends at the public zone; without a load balancer (a developer's machine) at the app servers.
     Of the public zone only the load balancer goes further, and of the outer zones only it and the app servers
-    reach the databases.
+    reach the databases. What takes the backups reaches everything but the public zone, and lives in the
+    innermost one.
     """
     if source.zone is Zone.INTERNET:
         return target.zone is Zone.PUBLIC or (not balanced and target.kind is Kind.APP)
@@ -78,6 +79,8 @@ def _may_cross(source: Node, target: Node, *, balanced: bool) -> bool:
         return target.zone is Zone.PUBLIC or source.kind is Kind.LOAD_BALANCER
     if source.zone is Zone.PRIVATE:
         return source.kind is Kind.APP and target.zone is not Zone.INTERNET
+    if source.kind is Kind.BACKUP:
+        return target.zone is not Zone.PUBLIC
     return target.zone is Zone.DATABASE
 
 
@@ -85,7 +88,8 @@ def _check_reached(architecture: Architecture) -> Iterator[str]:
     follow: dict[str, list[str]] = defaultdict(list)
     for edge in architecture.edges:
         follow[edge.source].append(edge.target)
-    open_ends = [node.id for node in architecture.of(Kind.USERS)]
+    # what the users call, and what acts by the clock
+    open_ends = [node.id for kind in (Kind.USERS, Kind.BACKUP) for node in architecture.of(kind)]
     reached = set(open_ends)
     while open_ends:
         for target in follow[open_ends.pop()]:
@@ -94,7 +98,7 @@ def _check_reached(architecture: Architecture) -> Iterator[str]:
                 open_ends.append(target)
     for node in architecture.nodes:
         if node.id not in reached:
-            yield f"nothing that users do reaches {node.id}"
+            yield f"nothing that users do, and no backup, reaches {node.id}"
 
 
 def _check_roles(architecture: Architecture) -> Iterator[str]:

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     CONSENSUS = "consensus"
     OBJECTS = "objects"
     FILES = "files"
+    ARCHIVE = "archive"
+    BACKUP = "backup"
     MOCK = "mock"
 
 
@@ -54,6 +56,7 @@ class Purpose(StrEnum):
     REPLICATE = "replicate"
     COORDINATE = "coordinate"
     CHECK = "check"
+    ARCHIVE = "archive"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,13 @@ def wire(environment: Environment, nodes: Sequence[Node]) -> tuple[Edge, ...]:
     for node in nodes:
         by_kind[node.kind].append(node)
     position = {node.id: index for index, node in enumerate(nodes)}
-    edges = [*_entrance(by_kind), *_checks(environment, by_kind), *_app_calls(by_kind), *_members(by_kind)]
+    edges = [
+        *_entrance(by_kind),
+        *_checks(environment, by_kind),
+        *_app_calls(by_kind),
+        *_members(by_kind),
+        *_backups(by_kind),
+    ]
     return tuple(sorted(edges, key=lambda e: (position[e.source], position[e.target], e.port, e.purpose)))
 
 
@@ -111,3 +117,23 @@ def _members(by_kind: _Nodes) -> Iterator[Edge]:
     for consensus in by_kind[Kind.CONSENSUS]:
         for database in by_kind[Kind.DATABASE]:
             yield _edge(database, consensus, "etcd", Purpose.COORDINATE, "leader key")
+
+
+def _backups(by_kind: _Nodes) -> Iterator[Edge]:
+    """What is copied, and to where. A backup opens all of its connections itself."""
+    for backup in by_kind[Kind.BACKUP]:
+        for database in by_kind[Kind.DATABASE]:
+            yield _edge(backup, database, "postgresql", Purpose.ARCHIVE, "base backups and WAL")
+        for cache in by_kind[Kind.CACHE]:
+            yield _edge(backup, cache, "redis", Purpose.ARCHIVE, "snapshot")
+        for files in by_kind[Kind.FILES]:
+            yield _edge(backup, files, "files", Purpose.ARCHIVE, "snapshot")
+        for objects in by_kind[Kind.OBJECTS]:
+            kept = (
+                "snapshot" if by_kind[Kind.ARCHIVE] else "snapshot; daily full backup, continuous WAL archive"
+            )
+            yield _edge(backup, objects, "s3", Purpose.ARCHIVE, kept)
+        for archive in by_kind[Kind.ARCHIVE]:
+            yield _edge(
+                backup, archive, "https", Purpose.ARCHIVE, "daily full backup, continuous WAL archive"
+            )

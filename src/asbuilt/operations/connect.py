@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from asbuilt.engines.backup.engine import SIDECAR_WORKLOAD
 from asbuilt.engines.postgresql.admin import open_admin
 from asbuilt.engines.redis import admin as cache
 from asbuilt.graph.model import Kind
@@ -31,7 +32,9 @@ class Door:
     cwd: str | None = None
 
 
-def find_door(stage: Stage, name: str, *, admin: bool = False, replica: bool = False) -> Door:
+def find_door(
+    stage: Stage, name: str, *, admin: bool = False, replica: bool = False, sidecar: bool = False
+) -> Door:
     """The door of that name. Raises UsageError CONNECT-001 naming the doors there are."""
     if not stage.root.is_dir():
         raise AsbuiltError(
@@ -43,7 +46,7 @@ def find_door(stage: Stage, name: str, *, admin: bool = False, replica: bool = F
     architecture = prepared.architecture
     doors: dict[str, Callable[[], Door]] = {}
     if architecture.of(Kind.DATABASE):
-        doors["psql"] = lambda: _psql(prepared, admin=admin, replica=replica)
+        doors["psql"] = lambda: _psql(prepared, admin=admin, replica=replica, sidecar=sidecar)
     if architecture.of(Kind.CACHE):
         doors["redis"] = lambda: _redis(prepared)
     apps = [prepared.desired.workloads[node.id] for node in architecture.of(Kind.APP)]
@@ -56,8 +59,16 @@ def find_door(stage: Stage, name: str, *, admin: bool = False, replica: bool = F
     return doors[name]()
 
 
-def _psql(prepared: Prepared, *, admin: bool, replica: bool) -> Door:
+def _psql(prepared: Prepared, *, admin: bool, replica: bool, sidecar: bool) -> Door:
     database = open_admin(prepared.architecture, prepared.site)
+    if sidecar:
+        copy = prepared.desired.workloads.get(SIDECAR_WORKLOAD)
+        if copy is None:
+            raise AsbuiltError(
+                "CONNECT-004", "there is no restored copy", hint="asbuilt restore --to TARGET makes one"
+            )
+        found = database.connection_to(copy.address, superuser=admin)
+        return Door(found.argv, found.env, found.secret_env)
     node = None
     if replica:
         node = next((one.node for one in database.members() if one.role != "leader"), None)

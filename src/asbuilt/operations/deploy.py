@@ -17,6 +17,7 @@ from asbuilt.engines.haproxy.names import find_admin_socket
 from asbuilt.graph.model import Kind
 from asbuilt.observe.snapshot import Health
 from asbuilt.operations.acts import Acts
+from asbuilt.operations.broken import spoil
 from asbuilt.operations.choose import find_release, remake_release
 from asbuilt.operations.entry import verify_entry
 from asbuilt.operations.execute import run_plan
@@ -95,7 +96,8 @@ class _Walk:
         self._stage, self._session, self._client, self._order = stage, session, client, order
         self._plain_tell = tell
         self._releases = Releases(session.journal)
-        self._gathered: Gathered = gather(stage, touch=True, tell=tell, recall=bool(order.why))
+        gathered: Gathered = gather(stage, touch=True, tell=tell, recall=bool(order.why))
+        self._gathered = spoil(gathered) if order.broken else gathered
         self._pending: Pending
         self._skip: frozenset[str] = frozenset()
         self._phases: list[tuple[str, float]] = []

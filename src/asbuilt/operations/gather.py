@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from asbuilt.engines.backup.settings import IDENTITY
 from asbuilt.engines.contract import Engine
 from asbuilt.engines.registry import ENGINES
 from asbuilt.exec.identity import find_identity
@@ -58,6 +59,7 @@ class Gathered:
         touch: whether things may be written.
         tell: hears what is waited for.
         recall: secrets are those that the app servers were given, not those of this shell.
+        backup_secrets: keys of the store of backups, where the spec names one.
     """
 
     stage: Stage
@@ -70,6 +72,7 @@ class Gathered:
     touch: bool
     tell: Tell
     recall: bool = False
+    backup_secrets: Mapping[str, Secret] = field(default_factory=dict)
 
     @property
     def environment(self) -> Environment:
@@ -87,13 +90,33 @@ def gather(stage: Stage, *, touch: bool, tell: Tell, recall: bool = False) -> Ga
         tools = pool.submit(find_all_tools, architecture, engines, runner)
         app = loaded.spec.environments[stage.environment].app
         secrets = {} if recall else resolve_app_secrets(stage, app, tell)
-        vault = Vault(stage.root / "secrets.json", keep=touch)
-        return Gathered(stage, loaded, runner, engines, tools.result(), secrets, vault, touch, tell, recall)
+        vault = Vault(stage.root / "secrets.json", keep=touch, makers={IDENTITY: make_backup_key})
+        store = resolve_backup_secrets(stage, loaded, tell) if not recall else {}
+        return Gathered(
+            stage, loaded, runner, engines, tools.result(), secrets, vault, touch, tell, recall, store
+        )
 
 
 def resolve_app_secrets(stage: Stage, app: App, tell: Tell) -> Mapping[str, Secret]:
     """The secrets of one configuration of the app, by name of their variable."""
     return resolve_secrets(app.secrets, stage.project, os.environ, lambda text: tell(Event("note", "", text)))
+
+
+def resolve_backup_secrets(stage: Stage, loaded: Loaded, tell: Tell) -> Mapping[str, Secret]:
+    """Access and secret key of the store that the spec names for backups."""
+    database = loaded.spec.environments[stage.environment].database
+    store = database.backup.store if database is not None and database.backup is not None else None
+    if store is None:
+        return {}
+    references = {"access": store.access_key, "secret": store.secret_key}
+    return resolve_secrets(references, stage.project, os.environ, lambda text: tell(Event("note", "", text)))
+
+
+def make_backup_key() -> str:
+    """A new key for backups. Its library is only needed that one time."""
+    from asbuilt.exec.sealing import make_identity  # noqa: PLC0415
+
+    return make_identity()[0].reveal()
 
 
 def recall_app_secrets(stage: Stage, app: App, release: str) -> Mapping[str, Secret] | None:

@@ -20,6 +20,7 @@ class Order:
         abort: leave what is on its way.
         scale: scale: app servers wanted, or `auto`.
         why: scale: the load wants it, for this reason; empty: the owner wants it.
+        broken: deploy: a release that never becomes healthy, for a drill; nothing of it is migrated.
     """
 
     verb: str = "deploy"
@@ -29,3 +30,4 @@ class Order:
     abort: bool = False
     scale: str | None = None
     why: str = ""
+    broken: bool = False

@@ -23,7 +23,17 @@ from asbuilt.operations.build import Build
 from asbuilt.operations.choose import find_release, find_standing, remake_release
 from asbuilt.operations.gather import Gathered, gather
 from asbuilt.operations.progress import Event, Tell
-from asbuilt.operations.reading import FLEET, LOAD, ROLLOUT, SCALE, read_facts, read_journal, read_setups
+from asbuilt.operations.reading import (
+    FLEET,
+    IN_PLACE,
+    LOAD,
+    ROLLOUT,
+    SCALE,
+    SIDECAR,
+    read_facts,
+    read_journal,
+    read_setups,
+)
 from asbuilt.plan.fleet import Fleet, from_json
 from asbuilt.plan.fleet import settle as settle_fleet
 from asbuilt.plan.planner import Desired
@@ -100,8 +110,15 @@ def remake_warm(gathered: Gathered, journal: Journal | None, fleet: Fleet) -> Ma
 
 
 def refuse_half_way(stage: Stage, journal: Journal | None) -> None:
-    """Raise RefusedError RELEASE-002 while a release is on its way."""
-    if ROLLOUT in read_facts(stage, journal):
+    """Raise RefusedError RELEASE-002 while a release is on its way, RESTORE-030 while a restore is."""
+    facts = read_facts(stage, journal)
+    if facts.get(IN_PLACE):
+        raise RefusedError(
+            "RESTORE-030",
+            "a restore is replacing the database and is not finished",
+            hint=f"asbuilt restore {stage.environment} --in-place --resume goes on with it",
+        )
+    if ROLLOUT in facts:
         raise RefusedError(
             "RELEASE-002",
             "a release is on its way and not finished",
@@ -154,6 +171,8 @@ def arrange(gathered: Gathered, fleet: Fleet, offer: Offer, journal: Journal | N
         fleet=fleet,
         migrates=offer.forward,
         file=stage.file.name,
+        backup_secrets=gathered.backup_secrets,
+        sidecar=bool(read_facts(stage, journal).get(SIDECAR)),
     )
     wanted = [engine.realize(architecture, site, gathered.runner) for engine in gathered.engines]
     setups = {setup.id: setup for one in wanted for setup in one.setups}

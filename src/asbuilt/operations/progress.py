@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -30,3 +32,16 @@ Tell = Callable[[Event], None]
 
 def silent(_: Event) -> None:
     """Tells nobody."""
+
+
+@contextmanager
+def told(tell: Tell, subject: str, text: str) -> Iterator[None]:
+    """Tell of one step: that it began, and how it ended."""
+    began = time.monotonic()
+    tell(Event("started", subject, text))
+    try:
+        yield
+    except BaseException:
+        tell(Event("failed", subject, text, time.monotonic() - began))
+        raise
+    tell(Event("done", subject, text, time.monotonic() - began))

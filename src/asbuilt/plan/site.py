@@ -91,6 +91,8 @@ class Site:
         fleet: which part of the traffic goes where; None: every app node takes its part.
         migrates: `release` brings its migration; not so on the way back to an older one.
         file: name of the spec in the project's folder.
+        sidecar: a restored copy of the database runs beside it.
+        backup_secrets: `access` and `secret` key of the store of backups, where the spec names one.
     """
 
     root: Path
@@ -108,6 +110,8 @@ class Site:
     fleet: Fleet | None = None
     migrates: bool = True
     file: str = "asbuilt.yaml"
+    backup_secrets: Mapping[str, Secret] = field(default_factory=dict)
+    sidecar: bool = False
 
     def node_dir(self, node: str) -> Path:
         """The folder of one node: `data/`, `conf/`, `tmp/`, `home/` live below it."""

@@ -3,25 +3,21 @@
 Intent is written before a step acts and completion after it, both on the disk before the call returns
 (synchronous FULL). Invariant: the journal is never the only truth. A file that cannot be read is moved aside,
 never deleted, and the caller rebuilds what it needs from reality (`rebuilt`).
-
-One connection behind one lock serves all threads: a plan has at most dozens of steps at a time, a commit
-costs one fsync whichever connection makes it, and with a single connection no thread ever meets SQLITE_BUSY
-of another. Other processes (`status`, a second `up`) are served by WAL mode and a busy timeout.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from asbuilt.record.store import open_store, translated
+from asbuilt.record.schema import JOURNAL
+from asbuilt.record.store import open_store
+from asbuilt.record.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
 Outcome = Literal["done", "failed", "interrupted"]
@@ -68,18 +64,8 @@ class StepRecord:
     detail: str
 
 
-class Journal:
-    """The open journal. Every method is safe in any thread; times come from the clock given to `open`."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
-        self.path = path
-        self.rebuilt = False
-        """True when the file was new or unreadable: ask reality, not the journal."""
-        self.moved_aside: Path | None = None
-        """Where the unreadable file went."""
-        self.clock = clock
-        self._connection = connection
-        self._lock = threading.RLock()
+class Journal(Tables):
+    """The open journal. Times come from the clock given to `open`."""
 
     @staticmethod
     def open(path: Path, *, clock: Callable[[], float]) -> Journal:
@@ -88,33 +74,8 @@ class Journal:
         Raises AsbuiltError: JOURNAL-001 cannot be written or read here, JOURNAL-002 no space,
         JOURNAL-003 made by a newer version.
         """
-        connection, fresh, aside = open_store(path)
-        journal = Journal(path, connection, clock)
-        journal.rebuilt, journal.moved_aside = fresh, aside
-        return journal
-
-    def close(self) -> None:
-        """Close the file. Calling it twice is fine."""
-        with self._lock, suppress(sqlite3.Error):
-            self._connection.close()
-
-    @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, alone among all processes: on disk when the block ends, undone if it raises."""
-        with self._lock, translated(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """The answer to one question."""
-        with self._lock, translated(self.path):
-            return self._connection.execute(query, values).fetchall()
+        connection, fresh, aside = open_store(path, JOURNAL)
+        return Journal(path, JOURNAL, connection, clock, rebuilt=fresh, moved_aside=aside)
 
     def begin_operation(self, verb: str, *, epoch: int, owner: str, plan: object) -> int:
         """Record that an operation starts; the answer is its id. `plan` is JSON values."""
@@ -188,25 +149,6 @@ class Journal:
         """Forget that a setup was done, so that it is done again."""
         with self.write() as db:
             db.execute("DELETE FROM setups WHERE id = ?", (one,))
-
-    def fact(self, key: str) -> str | None:
-        """A remembered value, or None."""
-        found = self.rows("SELECT value FROM facts WHERE key = ?", key)
-        return str(found[0][0]) if found else None
-
-    def facts(self) -> dict[str, str]:
-        """Every remembered value."""
-        return {str(key): str(value) for key, value in self.rows("SELECT key, value FROM facts ORDER BY key")}
-
-    def remember_facts(self, facts: Mapping[str, str]) -> None:
-        """Remember values, all or none of them. Never secrets."""
-        with self.write() as db:
-            db.executemany("INSERT OR REPLACE INTO facts(key, value) VALUES (?, ?)", sorted(facts.items()))
-
-    def forget_fact(self, key: str) -> None:
-        """Forget one value."""
-        with self.write() as db:
-            db.execute("DELETE FROM facts WHERE key = ?", (key,))
 
 
 def _dump(value: object) -> str:

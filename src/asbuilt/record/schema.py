@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from asbuilt.record.layout import Layout
+
 VERSION: Final = 1
 """PRAGMA user_version of the file."""
 
 APPLICATION: Final = 0x61736274
 """PRAGMA application_id of the file ("asbt"): tells a journal from a database of another program."""
-
-PAGE: Final = 4096
-"""Bytes of a page of the file."""
 
 COLUMNS: Final = {
     "operations": ("id", "epoch", "verb", "owner", "started", "ended", "outcome", "plan", "error"),
@@ -91,4 +90,14 @@ SCHEMA: Final = (
         verb TEXT NOT NULL,
         since REAL NOT NULL,
         expires REAL NOT NULL)""",
+)
+
+JOURNAL: Final = Layout(
+    name="journal",
+    code="JOURNAL",
+    remedy="run the command again: the damaged file is moved aside and rebuilt from what really runs",
+    application=APPLICATION,
+    version=VERSION,
+    columns=COLUMNS,
+    schema=SCHEMA,
 )

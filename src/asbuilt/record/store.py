@@ -1,4 +1,4 @@
-"""The journal's file: opening it, proving it sound, moving a damaged one aside, telling its errors.
+"""A file of ours: opening it, proving it sound, moving a damaged one aside, telling its errors.
 
 Invariant: nothing is ever deleted, and no SQLite or system error leaves this folder untranslated.
 """
@@ -12,29 +12,49 @@ from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from asbuilt.record.schema import APPLICATION, COLUMNS, PAGE, SCHEMA, VERSION
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from asbuilt.record.layout import Layout
+
+PAGE: Final = 4096
+"""Bytes of a page of a file."""
+
 BUSY_TIMEOUT: Final = 10.0
 """Seconds a write waits for another process that writes."""
 
 
-def open_store(path: Path) -> tuple[sqlite3.Connection, bool, Path | None]:
+def open_store(path: Path, layout: Layout) -> tuple[sqlite3.Connection, bool, Path | None]:
     """The connection, whether the file was empty, and where a damaged one went."""
-    with translated(path):
+    with translated(path, layout):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _alone(path.parent):
             try:
-                return (*_connect(path), None)
+                return (*_connect(path, layout), None)
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 if not _unreadable(error):
                     raise
                 aside = _move_aside(path)
-                return (*_connect(path), aside)
+                return (*_connect(path, layout), aside)
+
+
+def look_into(path: Path, layout: Layout) -> sqlite3.Connection | None:
+    """A connection to the file as it is, None without one. A damaged one is an error, and stays where it is.
+
+    For who only reads what another process writes: that one would go on writing to a file that was moved.
+    """
+    with translated(path, layout):
+        if not path.exists() or path.stat().st_size == 0:
+            return None
+        try:
+            return _connect(path, layout)[0]
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if not _unreadable(error):
+                raise
+            raise _damaged(path, layout, str(error)) from error
 
 
 @contextmanager
@@ -48,7 +68,7 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
+def _connect(path: Path, layout: Layout) -> tuple[sqlite3.Connection, bool]:
     """Open, prove sound, bring to the current schema; True when it was empty. Raises as SQLite does.
 
     A file that is up to date is only read: `status` waits for nobody.
@@ -63,21 +83,21 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         db.execute(f"PRAGMA page_size = {PAGE}")
         if _cut(path):
             _malformed("its last page is cut off")
-        _check_version(_pragma(db, "user_version"), path)
+        _check_version(_pragma(db, "user_version"), path, layout)
         empty = not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-        if not empty and _pragma(db, "application_id") != APPLICATION:
+        if not empty and _pragma(db, "application_id") != layout.application:
             _malformed("it is a database of another program")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
         if empty:
             db.execute("BEGIN IMMEDIATE")
-            for statement in SCHEMA:
+            for statement in layout.schema:
                 db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION}")
-            db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute(f"PRAGMA application_id = {layout.application}")
+            db.execute(f"PRAGMA user_version = {layout.version}")
             db.execute("COMMIT")
-        _prove(db)
+        _prove(db, layout)
     except BaseException:
         db.close()
         raise
@@ -103,22 +123,23 @@ def _malformed(why: str) -> NoReturn:
     raise sqlite3.DatabaseError(f"malformed: {why}")
 
 
-def _check_version(version: int, path: Path) -> None:
-    if version > VERSION:
+def _check_version(version: int, path: Path, layout: Layout) -> None:
+    if version > layout.version:
         raise AsbuiltError(
-            "JOURNAL-003",
-            f"the journal was written by a newer asbuilt (schema {version}, this one knows {VERSION})",
+            f"{layout.code}-003",
+            f"the {layout.name} was written by a newer asbuilt"
+            f" (schema {version}, this one knows {layout.version})",
             where=str(path),
             hint="run the newer version, which made it; nothing was changed",
         )
 
 
-def _prove(connection: sqlite3.Connection) -> None:
+def _prove(connection: sqlite3.Connection, layout: Layout) -> None:
     """Raise DatabaseError unless every page is sound and every table is what this version expects."""
-    found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(1)")]
+    found = [str(row[0]) for row in connection.execute(f"PRAGMA {layout.proof}(1)")]
     if found != ["ok"]:
         _malformed(found[0])
-    for table, columns in COLUMNS.items():
+    for table, columns in layout.columns.items():
         there = tuple(str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})"))
         if there != columns:
             _malformed(f"table {table} has columns {there}")
@@ -159,64 +180,68 @@ def _move_aside(path: Path) -> Path:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path, layout: Layout) -> Iterator[None]:
     """Translate what SQLite and the file system say into errors for people."""
     try:
         yield
     except sqlite3.Error as error:
-        raise _translate(error, path) from error
+        raise _translate(error, path, layout) from error
     except OSError as error:
         if error.errno is None or isinstance(error, TimeoutError):
             raise
-        raise _translate_os(error, path) from error
+        raise _translate_os(error, path, layout) from error
 
 
-def _translate_os(error: OSError, path: Path) -> AsbuiltError:
+def _translate_os(error: OSError, path: Path, layout: Layout) -> AsbuiltError:
     full = error.errno in {ENOSPC, EDQUOT}
-    return _no_space(path) if full else _not_writable(path, error.strerror or str(error))
+    return _no_space(path, layout) if full else _not_writable(path, layout, error.strerror or str(error))
 
 
-def _translate(error: sqlite3.Error, path: Path) -> AsbuiltError:
+def _translate(error: sqlite3.Error, path: Path, layout: Layout) -> AsbuiltError:
     code = _code(error)
     if code == sqlite3.SQLITE_FULL:
-        return _no_space(path)
+        return _no_space(path, layout)
     if code == sqlite3.SQLITE_IOERR:
         return AsbuiltError(
-            "JOURNAL-002",
-            f"the journal could not be written: {error}",
+            f"{layout.code}-002",
+            f"the {layout.name} could not be written: {error}",
             where=str(path),
             hint="see whether the disk is full or failing (df, dmesg), then run the command again",
         )
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return AsbuiltError(
-            "JOURNAL-004",
-            f"another process kept the journal locked for {BUSY_TIMEOUT:.0f} s",
+            f"{layout.code}-004",
+            f"another process kept the {layout.name} locked for {BUSY_TIMEOUT:.0f} s",
             where=str(path),
             hint="see which asbuilt commands run; then run this one again",
         )
     if code in _UNREADABLE:
-        return AsbuiltError(
-            "JOURNAL-005",
-            f"the journal was damaged while it was open: {error}",
-            where=str(path),
-            hint="run the command again: the damaged file is moved aside and rebuilt from what really runs",
-        )
-    return _not_writable(path, str(error))
+        return _damaged(path, layout, str(error))
+    return _not_writable(path, layout, str(error))
 
 
-def _no_space(path: Path) -> AsbuiltError:
+def _damaged(path: Path, layout: Layout, why: str) -> AsbuiltError:
     return AsbuiltError(
-        "JOURNAL-002",
-        "no space left for the journal",
+        f"{layout.code}-005",
+        f"the {layout.name} is damaged: {why}",
+        where=str(path),
+        hint=layout.remedy,
+    )
+
+
+def _no_space(path: Path, layout: Layout) -> AsbuiltError:
+    return AsbuiltError(
+        f"{layout.code}-002",
+        f"no space left for the {layout.name}",
         where=str(path),
         hint=f"free some space on the disk of {path.parent}, then run the command again",
     )
 
 
-def _not_writable(path: Path, why: str) -> AsbuiltError:
+def _not_writable(path: Path, layout: Layout, why: str) -> AsbuiltError:
     return AsbuiltError(
-        "JOURNAL-001",
-        f"the journal cannot be used: {why}",
+        f"{layout.code}-001",
+        f"the {layout.name} cannot be used: {why}",
         where=str(path),
         hint=f"make {path.parent} and the files in it writable for you",
     )

@@ -10,34 +10,51 @@ import json
 import os
 import secrets
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _BYTES = 24
 
 
-class Vault:
-    """The secrets in `path` (mode 0600). With `keep` False new ones live in memory only, for a look."""
+_NO_MAKERS: Final[Mapping[str, Callable[[], str]]] = {}
 
-    def __init__(self, path: Path, *, keep: bool = True) -> None:
+
+class Vault:
+    """The secrets in `path` (mode 0600).
+
+    Args:
+        path: the file.
+        keep: False: new ones live in memory only, for a look.
+        makers: how the secrets that are no random words are made, by name.
+    """
+
+    def __init__(
+        self, path: Path, *, keep: bool = True, makers: Mapping[str, Callable[[], str]] = _NO_MAKERS
+    ) -> None:
         self._path = path
         self._keep = keep
+        self._makers = makers
         self._lock = threading.Lock()
         self._values = _read(path)
 
     def secret(self, name: str) -> Secret:
-        """The secret of that name, made now if there is none. Letters and digits only: safe in a URL."""
+        """The secret of that name, made now if there is none. Random words are letters and digits only."""
         with self._lock:
             if name not in self._values:
-                self._values[name] = secrets.token_hex(_BYTES)
+                self._values[name] = self._makers.get(name, _make_word)()
                 if self._keep:
                     _write(self._path, self._values)
             return Secret(self._values[name])
+
+
+def _make_word() -> str:
+    return secrets.token_hex(_BYTES)
 
 
 def _read(path: Path) -> dict[str, str]:

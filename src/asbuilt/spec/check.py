@@ -154,7 +154,9 @@ def find_notes(environment: Environment) -> Iterator[str]:
         least = app.instances.minimum
         yield f"app.instances {app.instances}: the load is counted by a load balancer; {least} are started"
     if environment.database is not None and environment.database.backup is not None:
-        yield "database.backup: not supported yet: no backups are taken"
+        backup = environment.database.backup
+        if environment.objects is None and backup.store is None and backup.folder is None:
+            yield "database.backup: without object storage, store or folder there is no place: none are taken"
     secret = app.secrets.keys() | {
         "DATABASE_URL",
         "DATABASE_REPLICA_URL",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
-from asbuilt.spec import schema
+from asbuilt.spec import fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +30,8 @@ class Finding(NamedTuple):
 
 
 _FORMS: Final[dict[str, tuple[str, str]]] = {
-    schema.NAME_PATTERN: ("can't be a name", "small letters, digits and dashes, at most 32, a letter first"),
-    schema.VARIABLE_PATTERN: ("can't be the name of a variable", "letters, digits and _, like DATABASE_POOL"),
+    fields.NAME_PATTERN: ("can't be a name", "small letters, digits and dashes, at most 32, a letter first"),
+    fields.VARIABLE_PATTERN: ("can't be the name of a variable", "letters, digits and _, like DATABASE_POOL"),
 }
 _FIELD_FORMS: Final[dict[str, tuple[str, str]]] = {
     "health": ("is not a path", "write a path that begins with /, like /health"),
@@ -40,6 +40,11 @@ _FIELD_FORMS: Final[dict[str, tuple[str, str]]] = {
     "domains": ("is not a host name", "write small letters, digits, dots and dashes, like shop.example"),
     "address": ("is not an IPv4 address", "write 127.0.0.1 or 0.0.0.0"),
     "bucket": ("can't be the name of a bucket", "small letters, digits and dashes, 3 to 63"),
+    "endpoint": (
+        "is not the address of a service",
+        "like https://s3.eu-central-1.amazonaws.com, without a path",
+    ),
+    "recipients": ("is not a public key of age", "a line that begins with age1, as age-keygen -y prints it"),
     "node": ("is not a major version of Node.js", 'write a number like "22"'),
 }
 _SHAPES: Final[dict[str, str]] = {

@@ -16,10 +16,11 @@ from asbuilt.spec import schema
 from asbuilt.spec.check import ALWAYS_SET, SET_BY
 from asbuilt.spec.codes import CODES
 from asbuilt.spec.explain import models_in
+from asbuilt.spec.fields import NAME_PATTERN, Model
 from asbuilt.spec.load import MODELS, WORDS
 from asbuilt.spec.merge import NEEDED
 from asbuilt.spec.presets import PRESETS
-from asbuilt.spec.schema import NAME_PATTERN, Environment
+from asbuilt.spec.schema import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,7 +203,7 @@ def _default(kind: str, component: str, path: tuple[str, ...], info: FieldInfo) 
         value = value.get(part, ...)
         if value is ...:
             above = MODELS[component].model_fields[part].default if part == path[0] else None
-            nested = len(path) > 1 and part == path[0] and not isinstance(above, schema.Model)
+            nested = len(path) > 1 and part == path[0] and not isinstance(above, Model)
             return "none" if nested else _plain(info)
     return str(value).lower() if isinstance(value, bool) else str(value)
 

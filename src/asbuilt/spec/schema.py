@@ -6,107 +6,33 @@ document is a default in `presets`, not here, so that one place holds each.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainSerializer,
-    Tag,
-    WithJsonSchema,
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from asbuilt.spec.fields import (
+    IPV4,
+    CountField,
+    DurationField,
+    HostName,
+    Line,
+    Model,
+    Name,
+    NoneWord,
+    PercentField,
+    Port,
+    RelativePath,
+    SizeField,
+    SizeRangeField,
+    Text,
+    TimerField,
+    UrlPath,
+    Variable,
+    at_least,
 )
-
-from asbuilt.values.units import Count, Duration, Percent, Size, SizeRange
-
-_Value = TypeVar("_Value", Size, Duration, Count, SizeRange, Percent)
-
-
-def _parser(kind: type[_Value]) -> BeforeValidator:
-    def parse(value: Any) -> Any:  # noqa: ANN401 - the raw scalar of the file, whatever it is
-        if isinstance(value, kind):
-            return value
-        if isinstance(value, bool) or not isinstance(value, (str, int)):
-            raise ValueError(f"expected {_EXPECTED[kind]}")  # noqa: TRY004 - pydantic collects ValueErrors only
-        return kind.parse(str(value))
-
-    return BeforeValidator(parse)
-
-
-_EXPECTED: dict[type, str] = {
-    Size: "a size like 512MB or 16GB",
-    Duration: "a duration like 30s or 5m",
-    Count: "a number or a range like 3..20",
-    SizeRange: "a size or a range of sizes like 500GB..2TB",
-    Percent: "a percentage like 70%",
-}
-
-_TEXT = PlainSerializer(str, return_type=str)
-SizeField = Annotated[
-    Size, _parser(Size), _TEXT, WithJsonSchema({"type": "string", "examples": ["512MB", "16GB"]})
-]
-DurationField = Annotated[
-    Duration, _parser(Duration), _TEXT, WithJsonSchema({"type": "string", "examples": ["500ms", "30s", "5m"]})
-]
-CountField = Annotated[
-    Count,
-    _parser(Count),
-    _TEXT,
-    WithJsonSchema({"type": ["integer", "string"], "examples": [3, "3..20"]}),
-]
-SizeRangeField = Annotated[
-    SizeRange,
-    _parser(SizeRange),
-    _TEXT,
-    WithJsonSchema({"type": "string", "examples": ["500GB", "500GB..2TB"]}),
-]
-
-PercentField = Annotated[
-    Percent, _parser(Percent), _TEXT, WithJsonSchema({"type": "string", "examples": ["70%"]})
-]
+from asbuilt.values.units import Count, Duration, Percent, Size
 
 EnvironmentKind = Literal["development", "staging", "production"]
-
-NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$"
-"""Names end up in host names, bucket names, roles and paths: the strictest of these decides."""
-
-VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
-
-
-class Model(BaseModel):
-    """Base of all: frozen, unknown keys refused. Docstrings of attributes become descriptions in `manual`."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        arbitrary_types_allowed=True,
-        defer_build=True,  # each model is built when it is first used, most as a part of another
-    )
-
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Line = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]*$")]
-"""One line of text: no control characters, so that no value can add a line to a configuration file."""
-_OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = rf"^{_OCTET}(\.{_OCTET}){{3}}$"
-UrlPath = Annotated[str, Field(max_length=1024, pattern=r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$")]
-HostName = Annotated[
-    str,
-    Field(
-        max_length=253,
-        pattern=r"^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-    ),
-]
-_PART = r"(\.|\.?[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*|\.\.[^/\x00-\x1f\x7f]+)"
-"""A name in a path that is not `..`, written without look-ahead: the schema's expressions have none."""
-RelativePath = Annotated[str, Field(max_length=1024, pattern=rf"^{_PART}(/+{_PART})*/*$")]
-"""A path inside the project: not absolute and without `..`."""
-Port = Annotated[int, Field(ge=1024, le=65535)]
-Variable = Annotated[str, Field(pattern=VARIABLE_PATTERN)]
-Text = Annotated[str, Field(max_length=65536, pattern=r"^[^\x00]*$")]
 
 
 class SecretFromEnvironment(Model):
@@ -162,25 +88,6 @@ CommandLine = Annotated[
 """A line, or a list of words."""
 
 
-def _nothing(value: Any) -> Any:  # noqa: ANN401 - the raw value of the file, whatever it is
-    return None if value in ("none", "None") else value
-
-
-NoneWord = BeforeValidator(_nothing)
-"""For fields that may be left out: `none` says so, as `null` does."""
-
-
-def _at_least(least: str) -> AfterValidator:
-    smallest = Size.parse(least)
-
-    def check(size: Size) -> Size:
-        if size < smallest:
-            raise ValueError(f"{size} is too little: at least {least}")
-        return size
-
-    return AfterValidator(check)
-
-
 def _some_servers(count: Count) -> Count:
     if not 1 <= count.minimum <= count.maximum <= MAX_INSTANCES:
         raise ValueError(f"between 1 and {MAX_INSTANCES} app servers")
@@ -189,16 +96,6 @@ def _some_servers(count: Count) -> Count:
 
 MAX_INSTANCES = 200
 """Each app server has a number of its own in the last byte of its address."""
-
-
-def _timer(duration: Duration) -> Duration:
-    if not 0.001 <= duration.seconds <= 20 * 86400:  # noqa: PLR2004 - said in the message
-        raise ValueError("between 1ms and 20d")
-    return duration
-
-
-TimerField = Annotated[DurationField, AfterValidator(_timer)]
-"""A time that an engine counts in milliseconds; some of them use 31 bits for it."""
 
 
 def _reachable(share: Percent) -> Percent:
@@ -249,9 +146,9 @@ class App(Model):
     """What decides about their number within the range."""
     cpu: Annotated[float, Field(gt=0, le=1024)]
     """CPU cores for each instance, at most."""
-    memory: Annotated[SizeField, _at_least("16MB")]
+    memory: Annotated[SizeField, at_least("16MB")]
     """Memory for each instance, at most."""
-    disk: Annotated[SizeField, _at_least("1MB")]
+    disk: Annotated[SizeField, at_least("1MB")]
     """Storage for each instance's own files."""
     start_timeout: TimerField = Duration(60)
     """How long an instance may take until its health path answers."""
@@ -345,7 +242,7 @@ class LoadBalancer(Model):
     """Lowest TLS version: older ones are refused."""
     domains: Annotated[list[HostName], Field(max_length=100)] = Field(default_factory=list)
     """Names in its certificate, beside localhost and its addresses."""
-    address: Annotated[str, Field(pattern=_IPV4)] = "127.0.0.1"
+    address: Annotated[str, Field(pattern=IPV4)] = "127.0.0.1"
     """Address of the public entry points. 127.0.0.1 keeps them on this machine; 0.0.0.0 opens them."""
     https_port: Annotated[Port | None, NoneWord] = None
     """Port for HTTPS; by default 8443, or the next free one."""
@@ -353,13 +250,48 @@ class LoadBalancer(Model):
     """Port for HTTP, which only redirects to HTTPS; by default 8080, or the next free one."""
 
 
-class Backup(Model):
-    """When the database is backed up and how long a backup is kept."""
+class BackupStore(Model):
+    """A bucket of any S3 service, so that backups do not share the fate of this machine."""
 
-    schedule: Literal["daily"] = "daily"
-    """When a full backup is taken."""
+    endpoint: Annotated[str, Field(max_length=1024, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
+    """Address of the service, like https://s3.eu-central-1.amazonaws.com."""
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    """Name of the bucket; it must be there."""
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "us-east-1"
+    """Region of the bucket."""
+    access_key: SecretReference
+    """Access key, by reference. It must be allowed to list, read, write and delete."""
+    secret_key: SecretReference
+    """Secret key, by reference."""
+
+
+class Backup(Model):
+    """When the database is backed up, what is kept, and where."""
+
+    schedule: Literal["hourly", "daily"] = "daily"
+    """When a full backup is taken; the write-ahead log is archived all the time."""
     retention: DurationField = Duration(30 * 86400)
-    """How long a backup is kept."""
+    """How long every backup is kept, and how far back any moment can be restored."""
+    long_term: Annotated[DurationField | None, NoneWord] = Duration(365 * 86400)
+    """How long the first backup of each month is kept."""
+    store: Annotated[BackupStore | None, NoneWord] = None
+    """Where backups are kept. By default a bucket of the environment's own object storage: then the loss of
+    this machine is the loss of the backups too."""
+    folder: Annotated[Line | None, NoneWord] = None
+    """A folder in the place of a bucket, like that of a mounted network drive."""
+    recipients: Annotated[
+        list[Annotated[str, Field(pattern=r"^age1[02-9ac-hj-np-z]{58}$")]], Field(max_length=20)
+    ] = Field(default_factory=list)
+    """Public keys (age) that can open the backups, beside the key that asbuilt makes for itself. Without one
+    of yours, save what `asbuilt backup ENV key` prints: a lost machine takes its own key along."""
+    verify: bool = True
+    """Restore every backup beside the database once it is taken, and check it."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Backup:
+        if self.store is not None and self.folder is not None:
+            raise ValueError("a backup has one place: store or folder, not both")
+        return self
 
 
 class Database(Model):
@@ -371,7 +303,7 @@ class Database(Model):
     """Read replicas beside the primary. With two or more, commits are synchronous, failover automatic."""
     storage: SizeRangeField
     """Storage at first, and what it may grow to."""
-    memory: Annotated[SizeField, _at_least("64MB")] = Size(2**30)
+    memory: Annotated[SizeField, at_least("64MB")] = Size(2**30)
     """Memory for each database server, at most."""
     max_connections: Annotated[int, Field(ge=20, le=5000)] = 200
     """Connections each server takes."""
@@ -381,7 +313,7 @@ class Database(Model):
     """What the primary does while the consensus store is down: `continue` writing as long as it reaches every
     other member, or `stop` (reads go on)."""
     backup: Annotated[Backup | None, NoneWord] = None
-    """Backups. Not supported yet: accepted and shown, not acted on."""
+    """Backups; `none` leaves them out."""
 
 
 class Cache(Model):
@@ -391,7 +323,7 @@ class Cache(Model):
     """Major version of the Redis protocol."""
     replicas: Annotated[int, Field(ge=0, le=8)]
     """Replicas beside the primary."""
-    memory: Annotated[SizeField, _at_least("1MB")]
+    memory: Annotated[SizeField, at_least("1MB")]
     """Memory for the data of each node."""
     eviction: Literal["lru", "lfu", "none"] = "lru"
     """What goes when the memory is full: the least recently used, the least frequently used, or nothing."""

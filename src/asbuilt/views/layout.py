@@ -33,6 +33,7 @@ _ROWS: Final = 48
 """Between two rows of tiers."""
 _MARGIN: Final = 20
 _LEGEND: Final = 34
+_FLOOR: Final = 8
 
 Point = tuple[float, float]
 
@@ -66,7 +67,8 @@ class Rect:
 class Layout:
     """Places by id. `tiers` are by title; `rows` say in which row a box or group stands, `users` is row 0.
 
-    `side` holds boxes that stand below another one of their tier and are entered from the left.
+    `side` holds boxes that stand below another one of their tier and are entered from the left, `stack` these
+    and the one above them. `floor` is below every box.
     """
 
     width: float = 0
@@ -78,6 +80,8 @@ class Layout:
     rows: dict[str, int] = field(default_factory=dict)
     below: dict[int, float] = field(default_factory=dict)
     side: set[str] = field(default_factory=set)
+    stack: set[str] = field(default_factory=set)
+    floor: float = 0
 
 
 def arrange(sketch: Sketch) -> Layout:
@@ -107,6 +111,7 @@ def arrange(sketch: Sketch) -> Layout:
         _fill(layout, tier, (x + share / 2, y), len(upper) + 1, stacked=stacked)
         x += width + share + _GAP
     bottom = y + height if lower else y - _ROWS
+    layout.floor = bottom - _FLOOR
     layout.frame = Rect(_MARGIN, top, inner + 2 * _MARGIN, bottom - top + _MARGIN)
     layout.width, layout.height = inner + 4 * _MARGIN, bottom + 2 * _MARGIN + _LEGEND
     _above(layout, sketch)
@@ -173,6 +178,7 @@ def _fill(layout: Layout, tier: Tier, start: Point, row: int, *, stacked: bool) 
     if stacked and not tier.groups:
         for number, box in enumerate(tier.boxes):
             _row(layout, (box,), (x + 16, y + number * (BOX_HEIGHT + _GAP)), row)
+            layout.stack.add(box.id)
             if number:
                 layout.side.add(box.id)
     else:
@@ -198,6 +204,8 @@ def way(layout: Layout, arrow: Arrow) -> tuple[Point, ...]:
         shift = 10 if target.x > source.x else -10
         x = source.middle[0] + shift
         return (x, source.bottom), (x, lane), (target.middle[0], lane), (target.middle[0], target.bottom)
+    if arrow.source.startswith(f"{Kind.BACKUP}-"):
+        return _under(layout, arrow, source, target)
     if arrow.source in layout.groups:
         return (source.middle[0], source.bottom), (target.middle[0], target.y)
     if arrow.target in layout.groups:
@@ -213,6 +221,20 @@ def way(layout: Layout, arrow: Arrow) -> tuple[Point, ...]:
     if layout.rows[arrow.source] == layout.rows[arrow.target]:
         return (source.right, source.middle[1]), (target.x, target.middle[1])
     return _down(layout, arrow, source, target)
+
+
+def _under(layout: Layout, arrow: Arrow, source: Rect, target: Rect) -> tuple[Point, ...]:
+    """Beside the boxes of its own stack, and below all others."""
+    if {arrow.source, arrow.target} <= layout.stack:
+        x = source.right + _FLOOR
+        return (
+            (source.right, source.middle[1]),
+            (x, source.middle[1]),
+            (x, target.middle[1]),
+            (target.right, target.middle[1]),
+        )
+    start, end = source.middle[0], target.x + 20
+    return (start, source.bottom), (start, layout.floor), (end, layout.floor), (end, target.bottom)
 
 
 def _down(layout: Layout, arrow: Arrow, source: Rect, target: Rect) -> tuple[Point, ...]:

@@ -23,6 +23,8 @@ _WATCHED: Final[dict[Kind, tuple[tuple[str, str, str], ...]]] = {
     Kind.CONSENSUS: (("etcd-metrics", METRICS, "/metrics"), ("etcd", HEALTH, "TCP connect")),
     Kind.OBJECTS: (("s3", HEALTH, "/ is refused with 403"),),
     Kind.FILES: (),
+    Kind.BACKUP: (),
+    Kind.ARCHIVE: (),
 }
 """Service, what it tells, and the path (or the question, where it is not HTTP)."""
 

@@ -23,7 +23,7 @@ _TIERS: Final[tuple[tuple[str, tuple[Kind, ...]], ...]] = (
     ("Load Balancing Tier", (Kind.DNS, Kind.CDN, Kind.WAF, Kind.LOAD_BALANCER)),
     ("Application Tier", (Kind.APP,)),
     ("Data Tier", (Kind.DATABASE, Kind.CACHE, Kind.CONSENSUS)),
-    ("Storage Tier", (Kind.OBJECTS, Kind.FILES)),
+    ("Storage Tier", (Kind.OBJECTS, Kind.FILES, Kind.ARCHIVE, Kind.BACKUP)),
     ("Other Systems", (Kind.MOCK,)),
 )
 _GROUPS: Final = {Kind.DATABASE: "PostgreSQL Cluster", Kind.CACHE: "Redis Cluster"}
@@ -243,6 +243,9 @@ def _arrows(
             told[clusters[source.kind], target.id, Style.CONTROL].append(edge)
         elif source.kind is Kind.LOAD_BALANCER and target.kind in clusters:
             told[source.id, clusters[target.kind], Style.CONTROL].append(edge)
+        elif source.kind is Kind.BACKUP:
+            end = clusters.get(target.kind, place[target.id])
+            told[place[source.id], end, Style.CONTROL].append(edge)
         else:
             told[place[source.id], place[target.id], Style.CALL].append(edge)
     arrows = (Arrow(*key, tuple(dict.fromkeys(edges))) for key, edges in told.items())

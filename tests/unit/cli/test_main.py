@@ -76,6 +76,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (["open", "production"], EXIT_FAILED, "asbuilt up production"),
         (["status", "-f", "missing.yaml"], EXIT_USAGE, "missing.yaml"),
         (["completion", "tcsh"], EXIT_USAGE, "bash"),
+        (["drill", "production", "earthquake"], EXIT_USAGE, "database-primary-lost"),
+        (["drill", "production", "database-primary-lost", "--variant", "eaten"], EXIT_USAGE, "frozen"),
+        (["drill", "production", "database-primary-lost"], EXIT_REFUSED, "asbuilt up production"),
+        (["drill", "production", "recover"], EXIT_REFUSED, "DRILL-001"),
+        (["drill", "production", "report", "r", "s"], EXIT_USAGE, "CLI-009"),
+        (["drill", "production", "report"], EXIT_USAGE, "DRILL-009"),
+        (["drill", "list"], EXIT_USAGE, "production, staging"),
     ],
 )
 @pytest.mark.usefixtures("project")
@@ -89,7 +96,16 @@ def test_what_is_wrong_is_said_with_its_status(
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["status", "production", "--json"], ["check"], ["releases", "production"]]
+    "words",
+    [
+        [],
+        ["status", "production", "--json"],
+        ["check"],
+        ["releases", "production"],
+        ["drill", "production"],
+        ["drill", "production", "list", "--json"],
+        ["status", "production", "--recovery"],
+    ],
 )
 @pytest.mark.usefixtures("project")
 def test_looking_at_what_never_ran_is_fine(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

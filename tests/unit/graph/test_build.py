@@ -52,7 +52,7 @@ def test_production_is_what_the_document_lists() -> None:
     counts = {kind: len(nodes) for kind, nodes in architecture.by_kind.items()}
     assert counts == {
         Kind.USERS: 1, Kind.DNS: 1, Kind.CDN: 1, Kind.LOAD_BALANCER: 1, Kind.APP: 3, Kind.DATABASE: 3,
-        Kind.CACHE: 3, Kind.CONSENSUS: 1, Kind.OBJECTS: 1, Kind.FILES: 1,
+        Kind.CACHE: 3, Kind.CONSENSUS: 1, Kind.OBJECTS: 1, Kind.FILES: 1, Kind.BACKUP: 1,
     }  # fmt: skip
     assert [node.id for node in architecture.nodes if not node.supported] == ["dns-1", "cdn-1"]
     assert not [e for e in architecture.edges if e.source.startswith("app-") and e.target.startswith("db-")]
@@ -99,13 +99,15 @@ def test_check_finds_what_is_wrong() -> None:
     assert "db-1 has an edge to itself" in broken(architecture, call("db-1", "db-1"))
     assert any("edges call from lb-1" in line for line in broken(architecture, call("lb-1", "db-1")))
     lonely = tuple(e for e in edges if e.target != "files-1")
-    assert check(replace(architecture, edges=lonely)) == ("nothing that users do reaches files-1",)
+    assert check(replace(architecture, edges=lonely)) == (
+        "nothing that users do, and no backup, reaches files-1",
+    )
     assert any("stands behind" in line for line in check(replace(architecture, edges=edges[::-1])))
     assert any(
         "stands behind" in line for line in check(replace(architecture, nodes=architecture.nodes[::-1]))
     )
     doubled = (*architecture.nodes, architecture.nodes[-1])
-    assert "2 nodes have the id files-1" in check(replace(architecture, nodes=doubled))
+    assert "2 nodes have the id backup-1" in check(replace(architecture, nodes=doubled))
     leaderless = tuple(replace(n, role=None) for n in architecture.nodes)
     assert "database starts with 0 primaries instead of one" in check(replace(architecture, nodes=leaderless))
     alone = tuple(n for n in architecture.nodes if n.kind is not Kind.CONSENSUS)

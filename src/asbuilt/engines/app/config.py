@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from asbuilt.engines.files.engine import files_dir
-from asbuilt.engines.seaweedfs.config import APP_ACCESS, APP_SECRET, REGION, bucket_name
+from asbuilt.engines.seaweedfs.config import bucket_name
+from asbuilt.engines.seaweedfs.names import APP_ACCESS, APP_SECRET, REGION
 from asbuilt.graph.model import Kind
 from asbuilt.spec.command import CommandError, expand, parse_command
 from asbuilt.values.errors import UsageError

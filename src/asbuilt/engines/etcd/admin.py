@@ -29,7 +29,7 @@ class Store:
     timeout: float = 5.0
 
     def ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """POST `body` to the gateway. Raises AsbuiltError STORE-001 when the store does not take it."""
+        """POST `body` to the gateway. Raises AsbuiltError ETCD-001 when the store does not take it."""
         try:
             context = ssl.create_default_context(cafile=self.tls.ca)
             context.load_cert_chain(self.tls.certificate, self.tls.key)
@@ -49,13 +49,16 @@ class Store:
 
     def read(self, prefix: str) -> dict[str, str]:
         """Every key that starts with `prefix`, and its value."""
-        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        found = self.ask("/v3/kv/range", {"key": encode(prefix), "range_end": encode(end)})
+        found = self.ask("/v3/kv/range", {"key": encode(prefix), "range_end": encode(_end_of(prefix))})
         return {_decode(one["key"]): _decode(one.get("value", "")) for one in found.get("kvs", [])}
 
     def put(self, key: str, value: str) -> None:
         """Write one key."""
         self.ask("/v3/kv/put", {"key": encode(key), "value": encode(value)})
+
+    def forget(self, prefix: str) -> None:
+        """Remove every key that starts with `prefix`."""
+        self.ask("/v3/kv/deleterange", {"key": encode(prefix), "range_end": encode(_end_of(prefix))})
 
     def transact(self, body: dict[str, Any]) -> bool:
         """Run a transaction of `config`; whether its comparison held."""
@@ -63,7 +66,7 @@ class Store:
 
     def _refused(self, why: str) -> AsbuiltError:
         return AsbuiltError(
-            "STORE-001",
+            "ETCD-001",
             f"the consensus store does not answer: {why}",
             where=f"{self.host}:{self.port}",
             hint="asbuilt logs --node consensus-1 says why",
@@ -73,6 +76,11 @@ class Store:
 def open_store(site: Site, node: str) -> Store:
     """The store that `node` runs."""
     return Store(site.addresses[node], site.ports["etcd"], build_client_tls(site, node))
+
+
+def _end_of(prefix: str) -> str:
+    """The first key after all that start with `prefix`."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def _decode(text: str) -> str:

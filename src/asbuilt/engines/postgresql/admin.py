@@ -204,9 +204,61 @@ class DatabaseAdmin:
             time.sleep(_POLL)
         return str(now)
 
+    def force(self, candidate: str, *, within: float = 60.0) -> str:
+        """Make a replica the primary whether or not there is one, and whatever it lacks.
+
+        Raises:
+            RefusedError: DATABASE-012 when Patroni refuses, with its own words.
+            AsbuiltError: DATABASE-013 when nothing came of it in time.
+        """
+        answer = self._rest(candidate, "POST", "/failover", {"candidate": candidate}, timeout=within)
+        if answer is None or answer[0] != _OK:
+            raise RefusedError(
+                "DATABASE-012",
+                f"{candidate} was not made the primary",
+                where=candidate,
+                evidence=(answer[1].strip() if answer else "no answer",),
+                hint="asbuilt logs --node says what it waits for",
+            )
+        deadline = time.monotonic() + within
+        while (now := self.leader(timeout=1.0)) != candidate:
+            if time.monotonic() > deadline:
+                raise AsbuiltError(
+                    "DATABASE-013", f"{candidate} does not lead after {within:g} s", where=now or ""
+                )
+            time.sleep(_POLL)
+        return candidate
+
+    def rebuild(self, node: str, *, within: float = 60.0) -> None:
+        """Throw away a replica's data and copy the primary's. Returns when Patroni has begun with it.
+
+        Raises RefusedError DATABASE-014 when Patroni refuses, with its own words.
+        """
+        deadline = time.monotonic() + within
+        while True:
+            answer = self._rest(node, "POST", "/reinitialize", {"force": "true"}, timeout=within)
+            if answer is not None and answer[0] == _OK:
+                return
+            if time.monotonic() > deadline:
+                raise RefusedError(
+                    "DATABASE-014",
+                    f"the replica {node} was not rebuilt",
+                    where=node,
+                    evidence=(answer[1].strip() if answer else "no answer",),
+                    hint="asbuilt status shows whether it is a replica and there is a primary",
+                )
+            time.sleep(_POLL * 10)
+
     def connection(self, node: str | None = None, *, superuser: bool = False) -> Connection:
         """How `psql` reaches `node` (the primary by default) as the app, or as superuser."""
         target = node or self.leader() or self.nodes[0]
+        return self.connection_to(
+            f"{self.site.addresses[target]}:{self.site.ports['postgresql']}", superuser=superuser
+        )
+
+    def connection_to(self, address: str, *, superuser: bool = False) -> Connection:
+        """How `psql` reaches a server of this database at an address, like `127.20.3.1:5432`."""
+        host, _, port = address.rpartition(":")
         role, database = (SUPERUSER, "postgres") if superuser else (APP, APP)
         tools = self.site.tools["postgresql"]
         psql = tools.programs.get("psql")
@@ -221,9 +273,9 @@ class DatabaseAdmin:
             (
                 psql,
                 "-h",
-                self.site.addresses[target],
+                host,
                 "-p",
-                str(self.site.ports["postgresql"]),
+                port,
                 "-U",
                 role,
                 database,
@@ -232,6 +284,24 @@ class DatabaseAdmin:
             (("PGPASSWORD", self.site.secret(f"database.{'superuser' if superuser else 'app'}")),),
         )
 
+    def connect_primary(self, role: str = SUPERUSER, database: str = "postgres") -> psycopg.Connection[Any]:
+        """A session on the primary. Raises AsbuiltError DATABASE-010 while there is none."""
+        node = self.leader()
+        if node is None:
+            raise AsbuiltError(
+                "DATABASE-010",
+                "there is no primary now",
+                where=", ".join(self.nodes),
+                hint="asbuilt status shows what runs",
+            )
+        return self._connect(node, role, database)
+
+    def connect_node(
+        self, node: str, role: str = SUPERUSER, database: str = "postgres"
+    ) -> psycopg.Connection[Any]:
+        """A session on one node, whatever its role is."""
+        return self._connect(node, role, database)
+
     def _connect(self, node: str, role: str, database: str) -> psycopg.Connection[Any]:
         import psycopg  # noqa: PLC0415 - the same
 
@@ -239,7 +309,7 @@ class DatabaseAdmin:
             host=self.site.addresses[node],
             port=self.site.ports["postgresql"],
             user=role,
-            password=self.site.secret(f"database.{role}").reveal(),
+            password=self.site.secret(f"database.{'superuser' if role == SUPERUSER else role}").reveal(),
             dbname=database,
             connect_timeout=2,
             sslmode="disable",

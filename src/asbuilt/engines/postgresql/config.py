@@ -29,6 +29,9 @@ REPLICATOR: Final = "replicator"
 REWIND: Final = "rewind"
 APP: Final = "app"
 MONITOR: Final = "monitor"
+_ARCHIVER: Final = "backup-1"
+SLOT: Final = "archive"
+"""Keeps the log until it is archived; Patroni takes it along to the next primary."""
 ROLES: Final = (SUPERUSER, REPLICATOR, REWIND, APP, MONITOR)
 REST_USER: Final = "patroni"
 
@@ -44,7 +47,10 @@ HBA: Final = (
 
 def build_cluster_config(database: Database, site: Site) -> dict[str, Any]:
     """What all members share and Patroni keeps in the store, in seconds and bytes."""
+    # without anybody who reads it, a slot would only keep the log
+    slots = {"slots": {SLOT: {"type": "physical"}}} if _ARCHIVER in site.addresses else {}
     return {
+        **slots,
         "ttl": 20,  # the least that Patroni takes; a proven-dead leader's key is deleted, not waited for
         "loop_wait": 1,
         "retry_timeout": 3,

@@ -44,7 +44,9 @@ def find_primary(architecture: Architecture, site: Site) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def switch_over(architecture: Architecture, site: Site, *, within: float = 10.0) -> str:
+def switch_over(
+    architecture: Architecture, site: Site, *, to: str | None = None, within: float = 10.0
+) -> str:
     """Make a replica primary without losing a write. Returns the new primary's node.
 
     The primary hands over itself: it holds back writes until the replica has everything, then follows it.
@@ -52,6 +54,7 @@ def switch_over(architecture: Architecture, site: Site, *, within: float = 10.0)
     Args:
         architecture: an environment with cache replicas.
         site: the place.
+        to: who shall lead; by default the replica that has most.
         within: seconds until it must be over.
 
     Raises:
@@ -67,9 +70,10 @@ def switch_over(architecture: Architecture, site: Site, *, within: float = 10.0)
     members = parse_members(describe_members(architecture, site))
     try:
         with members.server(old) as primary:
-            new = _choose_replica(members, primary.info("replication"))
+            new = _choose_replica(members, primary.info("replication"), to)
             if new is None:
-                raise RefusedError("CACHE-001", "no replica of the cache is in step", where=old)
+                words = f"{to} is not in step" if to else "no replica of the cache is in step"
+                raise RefusedError("CACHE-001", words, where=old)
             epoch = _ask_votes(members, old, deadline)
             _hand_over(members, primary, old, new, deadline)
     except (OSError, ReplyError) as error:
@@ -88,14 +92,14 @@ def switch_over(architecture: Architecture, site: Site, *, within: float = 10.0)
     return new
 
 
-def _choose_replica(members: Members, said: dict[str, str]) -> str | None:
+def _choose_replica(members: Members, said: dict[str, str], wanted: str | None = None) -> str | None:
     """The replica in step that has the most; `said` is the primary's INFO."""
     found: list[tuple[int, str]] = []
     for name, value in said.items():
         if name.startswith("slave") and name[5:].isdigit():
             fields = dict(part.partition("=")[::2] for part in value.split(","))
             node = members.at(fields.get("ip", ""))
-            if node is not None and fields.get("state") == "online":
+            if node is not None and fields.get("state") == "online" and wanted in {None, node}:
                 found.append((int(fields.get("offset", "0")), node))
     return max(found)[1] if found else None
 

@@ -15,6 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from asbuilt.engines.seaweedfs.names import ADMIN_ACCESS, ADMIN_SECRET, APP_ACCESS, APP_SECRET
 from asbuilt.graph.model import Kind
 from asbuilt.values.secret import Secret
 
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 GRPC_OFFSET: Final = 10_000
 """The engine's own rule: the gRPC port of each of its services is its HTTP port plus this."""
 CERTIFICATE: Final = "seaweedfs"
-REGION: Final = "us-east-1"
-ADMIN_ACCESS: Final = "objects.admin.access"
-ADMIN_SECRET: Final = "objects.admin.secret"  # noqa: S105 - the name of a secret, not one
-APP_ACCESS: Final = "objects.app.access"
-APP_SECRET: Final = "objects.app.secret"  # noqa: S105 - the name of a secret, not one
 _KEY_ENCRYPTION: Final = "objects.kek"
 _TOKENS: Final = {
     "WEED_JWT_SIGNING_KEY": "objects.jwt.write",

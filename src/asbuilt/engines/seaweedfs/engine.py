@@ -20,7 +20,7 @@ from asbuilt.engines.finder import (
     wheel_version,
 )
 from asbuilt.engines.folders import give
-from asbuilt.engines.seaweedfs import config
+from asbuilt.engines.seaweedfs import config, names
 from asbuilt.engines.seaweedfs.admin import Gateway
 from asbuilt.exec.authority import Authority
 from asbuilt.graph.model import Kind
@@ -236,10 +236,10 @@ def _certificates(site: Site, node: str, runner: Runner) -> Setup:
 def build_gateway(site: Site, node: str, *, admin: bool = True) -> Gateway:
     """The gateway, asked with asbuilt's own key, or with the app's."""
     access, secret = (
-        (config.ADMIN_ACCESS, config.ADMIN_SECRET) if admin else (config.APP_ACCESS, config.APP_SECRET)
+        (names.ADMIN_ACCESS, names.ADMIN_SECRET) if admin else (names.APP_ACCESS, names.APP_SECRET)
     )
     return Gateway(
-        site.addresses[node], site.ports["s3"], config.REGION, site.secret(access), site.secret(secret)
+        site.addresses[node], site.ports["s3"], names.REGION, site.secret(access), site.secret(secret)
     )
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _PATIENCE = 10.0
 
 
-def _ancestors(sightings: dict[int, Sighting]) -> set[int]:
+def ancestors(sightings: dict[int, Sighting]) -> set[int]:
+    """The caller and those above it: never to be signalled."""
     found, pid = {1}, os.getpid()
     while pid in sightings and pid not in found:
         found.add(pid)
@@ -48,7 +49,7 @@ def find_processes(root: Path) -> dict[Ident, str]:
     sightings = look_around()
     prefix = root_hash(root) + "/"
     nodes = str(Paths(root).root / "nodes")
-    keep = _ancestors(sightings)
+    keep = ancestors(sightings)
     markers = {s.marker for s in sightings.values() if s.marker and s.marker.startswith(prefix)}
     grouped = limiting.read_members(_groups(root))
     found: set[Ident] = set()

@@ -31,6 +31,7 @@ _TIERS = {
     Kind.DNS: 9,
     Kind.CDN: 10,
     Kind.WAF: 11,
+    Kind.BACKUP: 12,
 }
 _NODES_IN_OCTET = 254
 _TIER_STEP = 16

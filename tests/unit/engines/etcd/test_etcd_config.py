@@ -55,7 +55,7 @@ def test_a_store_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
     store = Store("127.210.9.9", 1, ClientTls(str(tmp_path / "ca.crt"), "", "", ""), timeout=0.2)
     with pytest.raises(AsbuiltError) as caught:
         store.read("/service/")
-    assert caught.value.code == "STORE-001"
+    assert caught.value.code == "ETCD-001"
 
 
 def test_kinds() -> None:

@@ -1,0 +1,1 @@
+"""Backups: archiving the write-ahead log, base backups, verification, retention, restore."""

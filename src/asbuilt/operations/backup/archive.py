@@ -1,0 +1,48 @@
+"""What is stored, as the pure functions of `plan` know it: read from the catalogue and the store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from asbuilt.exec.sealing import open_sealed
+from asbuilt.plan.archive import Archive, Watermark, build_archive
+from asbuilt.plan.basebackup import BaseBackup, from_json
+from asbuilt.plan.stored import HistoryName, Stored, parse_key
+from asbuilt.plan.timelines import Fork, Timelines, parse_history
+from asbuilt.plan.wal import Lsn
+
+if TYPE_CHECKING:
+    from asbuilt.operations.backup.context import Backups
+
+
+def read_archive(backups: Backups) -> Archive:
+    """The whole archive. Asks the store only for the histories of timelines, which are small."""
+    catalogue = backups.catalogue
+    stored = [
+        Stored(one.key, one.size, one.sha256, datetime.fromtimestamp(one.at, UTC))
+        for one in catalogue.stored("wal/")
+    ]
+    mark = catalogue.watermark()
+    watermark = (
+        Watermark(mark.timeline, Lsn.parse(mark.lsn), datetime.fromtimestamp(mark.at, UTC)) if mark else None
+    )
+    return build_archive(stored, read_backups(backups), _read_timelines(backups, stored), watermark)
+
+
+def read_backups(backups: Backups) -> tuple[BaseBackup, ...]:
+    """The base backups, oldest first."""
+    return tuple(from_json(text) for text in backups.catalogue.bases().values())
+
+
+def _read_timelines(backups: Backups, stored: list[Stored]) -> Timelines:
+    histories: dict[int, tuple[Fork, ...]] = {}
+    for one in stored:
+        name = parse_key(one.key)
+        if isinstance(name, HistoryName):
+            with (
+                backups.store.get(one.key) as sealed,
+                open_sealed(sealed, backups.identities, name=one.key) as clear,
+            ):
+                histories[name.timeline] = parse_history(clear.read().decode(), name.timeline)
+    return Timelines(histories)

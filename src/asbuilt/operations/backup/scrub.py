@@ -1,0 +1,76 @@
+"""Reads back what is stored, a part at a time, so that within a week every byte was seen to be what was put.
+
+A store can lose or change an object and never say so. Invariant: what is found damaged is said at once, and
+a backup that needs it is no longer called good.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from asbuilt.exec.store import DIFFERENT, MISSING
+from asbuilt.operations.backup.archive import read_backups
+from asbuilt.operations.backup.base import remember_backup
+from asbuilt.operations.backup.state import WITHIN
+from asbuilt.plan.basebackup import Verification
+from asbuilt.values.errors import AsbuiltError
+
+if TYPE_CHECKING:
+    from asbuilt.operations.backup.context import Backups
+    from asbuilt.record.catalogue import StoredObject
+
+_BATCH: Final = 20_000
+
+
+class Scrubbed(NamedTuple):
+    """How much was read back, and the keys of what is damaged or gone."""
+
+    objects: int
+    size: int
+    damaged: tuple[str, ...]
+
+
+def scrub(backups: Backups, *, seconds: float = 300.0) -> Scrubbed:
+    """Read back what is due, the oldest first, for at most so many seconds."""
+    due = backups.catalogue.due(time.time() - WITHIN, limit=_BATCH)
+    if not due:
+        return Scrubbed(0, 0, ())
+    run = backups.catalogue.begin_run("scrub")
+    until = time.monotonic() + seconds
+    damaged: list[str] = []
+    objects = size = 0
+    for one in due:
+        if time.monotonic() > until:
+            break
+        try:
+            digest = _read(backups, one)
+        except AsbuiltError as error:
+            if error.code not in {DIFFERENT, MISSING}:
+                backups.catalogue.finish_run(run, "failed", {"why": error.what})
+                raise
+            damaged.append(one.key)
+            continue
+        backups.catalogue.remember_checks([(one.key, digest)])
+        objects, size = objects + 1, size + one.size
+    _tell_backups(backups, damaged)
+    said = {"objects": objects, "bytes": size, "damaged": damaged}
+    backups.catalogue.finish_run(run, "failed" if damaged else "done", said)
+    return Scrubbed(objects, size, tuple(damaged))
+
+
+def _read(backups: Backups, one: StoredObject) -> str:
+    found = backups.store.digest(one.key)
+    if found.size != one.size or (one.sha256 is not None and found.sha256 != one.sha256):
+        raise AsbuiltError(DIFFERENT, f"{one.key} is not what was stored", where=backups.store.where)
+    return found.sha256
+
+
+def _tell_backups(backups: Backups, damaged: list[str]) -> None:
+    ids = {key.split("/")[1] for key in damaged if key.startswith("base/")}
+    for backup in read_backups(backups):
+        if backup.id in ids:
+            tried = Verification(datetime.now(UTC), good=False, seconds=0.0, why="its object is damaged")
+            remember_backup(backups, replace(backup, verified=tried))

@@ -1,0 +1,242 @@
+"""Backups for real: taken, tried, restored beside and in place; the log archived to the last second."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support import until
+from support.live import TINY_APP, Live, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SPEC = """\
+name: kept
+app: {{command: {python} app.py, build: none, instances: 1, memory: 256MB, disk: 1GB}}
+database: {{storage: 10GB, replicas: {replicas}, memory: 128MB, backup: {{folder: {folder}, verify: false}}}}
+cache: none
+objects: none
+files: none
+environments: {{production: {{}}}}
+"""
+
+
+def sql(live: Live, text: str, *words: str) -> str:
+    """What psql says, one value a line."""
+    done = live.run("connect", "production", "psql", *words, "--", "-qAt", "-c", text)
+    return done.stdout.strip()
+
+
+def stored(live: Live) -> dict[str, Any]:
+    archive: dict[str, Any] = live.json("backup", "production", "list")["archive"]
+    return archive
+
+
+def archived(live: Live) -> None:
+    """Wait until everything that is committed by now is in the store."""
+    now = datetime.now(UTC).timestamp()
+    until(
+        lambda: json.loads((live.root / "backup.json").read_text())["stored_at"] >= now,
+        what="the log to be archived",
+        within=60,
+    )
+
+
+@pytest.fixture(scope="module")
+def live(module_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    project = tmp_path_factory.mktemp("kept")
+    (project / "app.py").write_text(TINY_APP)
+    folder = module_home / "vault"
+    folder.mkdir()
+    text = SPEC.format(python=sys.executable, replicas=1, folder=folder)
+    (project / "asbuilt.yaml").write_text(text)
+    with running(project, "production") as one:
+        sql(one, "CREATE TABLE orders(id serial PRIMARY KEY, what text NOT NULL)")
+        yield one
+
+
+@pytest.fixture(scope="module")
+def backup(live: Live) -> str:
+    """A first backup, with two orders before it and two after."""
+    sql(live, "INSERT INTO orders(what) VALUES ('one'), ('two')")
+    one = str(live.json("backup", "production", "create", "--label", "first")["backup"]["id"])
+    sql(live, "INSERT INTO orders(what) VALUES ('three'), ('four')")
+    return one
+
+
+def test_a_backup_is_listed_and_can_be_tried(live: Live, backup: str) -> None:
+    archived(live)
+    found = live.json("backup", "production", "list")
+    assert [one["id"] for one in found["backups"]] == [backup]
+    assert found["backups"][0]["label"] == "first"
+    assert len(found["windows"]) == 1
+    assert found["archive"]["problem"] == ""
+    assert found["archive"]["receiving"] is True
+    tried = live.json("backup", "production", "verify", "first")["backup"]["verified"]
+    assert tried["good"] is True
+    text = live.run("backup", "production", "list")
+    assert "good" in text.stdout
+    assert "any moment from" in text.stderr
+
+
+def test_a_copy_beside_has_the_past_and_changes_nothing(live: Live, backup: str) -> None:
+    before = sql(live, "SELECT now()")
+    archived(live)
+    sql(live, "INSERT INTO orders(what) VALUES ('five')")
+    archived(live)
+    done = live.json("restore", "production", "--to", before)
+    assert done["backup"] == backup
+    assert sql(live, "SELECT count(*) FROM orders", "--sidecar") == "4"
+    assert sql(live, "SELECT count(*) FROM orders") == "5"
+    assert live.up()["changed"] is False, "the copy stays"
+    files = sorted(path.name for path in (live.root / "nodes" / "backup-1" / "spool").iterdir())
+    latest = live.json("restore", "production", "--to", "latest")
+    assert sql(live, "SELECT count(*) FROM orders", "--sidecar") == "5"
+    assert latest["last_transaction"]
+    names = {path.name for path in (Path(os.environ["ASBUILT_HOME"]) / "vault").rglob("*.history.zst.age")}
+    assert len(names) <= 1, "the copy's own timeline is not archived"
+    assert files
+    live.run("restore", "production", "--drop")
+    assert "no restored copy" in live.run("connect", "production", "psql", "--sidecar", check=False).stderr
+
+
+def test_a_dropped_table_comes_back(live: Live, backup: str) -> None:
+    assert backup
+    sql(
+        live,
+        "CREATE TABLE lost AS SELECT generate_series(1, 1000) AS id; ALTER TABLE lost ADD PRIMARY KEY (id)",
+    )
+    sql(live, "INSERT INTO orders(what) VALUES ('six')")
+    archived(live)
+    good = sql(live, "SELECT now()")
+    archived(live)
+    sql(live, "DROP TABLE lost; DELETE FROM orders WHERE what = 'six'")
+    archived(live)
+    done = live.json("restore", "production", "--to", good, "--table", "lost")
+    assert done["tables"] == ["public.lost"]
+    assert sql(live, "SELECT count(*), max(id) FROM lost") == "1000|1000"
+    refused = live.run("restore", "production", "--to", good, "--table", "orders", check=False)
+    assert "RESTORE-031" in refused.stderr
+    assert refused.returncode == 3
+    done = live.json("restore", "production", "--to", good, "--table", "orders", "--suffix", "_then")
+    assert done["tables"] == ["public.orders_then"]
+    assert sql(live, "SELECT what FROM orders_then EXCEPT SELECT what FROM orders") == "six"
+    live.run("restore", "production", "--drop")
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("yesterday", "RESTORE-001"),
+        ("2020-01-01T00:00:00Z", "RESTORE-004"),
+        ("2999-01-01T00:00:00Z", "RESTORE-005"),
+        ("F/0", "RESTORE-005"),
+        ("20200101T000000Z", "RESTORE-007"),
+    ],
+)
+def test_what_cannot_be_restored_is_refused_with_what_can(
+    live: Live, backup: str, target: str, code: str
+) -> None:
+    assert backup
+    done = live.run("restore", "production", "--to", target, check=False)
+    assert code in done.stderr, done.stderr
+    assert done.returncode in {2, 3}
+    assert not (live.root / "sidecar").exists()
+
+
+def test_in_place_takes_the_database_back_and_the_present_is_kept(live: Live, backup: str) -> None:
+    assert backup
+    good = sql(live, "SELECT now()")
+    archived(live)
+    sql(live, "UPDATE orders SET what = 'broken'")
+    archived(live)
+    refused = live.run("restore", "production", "--to", good, "--in-place", check=False)
+    assert "CONFIRM-001" in refused.stderr
+    live.json("restore", "production", "--to", good, "--in-place", "--confirm", "production")
+    assert sql(live, "SELECT count(*) FROM orders WHERE what = 'broken'") == "0"
+    live.healthy()
+    assert live.up()["changed"] is False
+    sql(live, "INSERT INTO orders(what) VALUES ('after')")
+    assert (live.root / "nodes" / "db-1" / "data.before-restore" / "PG_VERSION").exists()
+    labels = [one["label"] for one in live.json("backup", "production", "list")["backups"]]
+    assert labels[0] == "before-restore"
+    # and the archive goes on, on the timeline that came of it
+    live.json("backup", "production", "create", "--label", "after")
+    archived(live)
+    live.json("restore", "production", "--to", "latest")
+    assert sql(live, "SELECT count(*) FROM orders WHERE what = 'after'", "--sidecar") == "1"
+    live.run("restore", "production", "--drop")
+
+
+def test_the_archive_survives_its_process_and_a_failover(live: Live, backup: str) -> None:
+    assert backup
+    for pid in live.tree("backup-1"):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)
+    sql(live, "INSERT INTO orders(what) VALUES ('meanwhile')")
+    archived(live)
+    primary = live.primary("database")
+    pid = next(node["pid"] for node in live.status()["nodes"] if node["id"] == primary)
+    os.kill(pid, 9)
+    until(lambda: _writes(live), what="a primary that takes writes", within=60)
+    archived(live)
+    live.json("restore", "production", "--to", "latest")
+    assert sql(live, "SELECT count(*) FROM orders WHERE what = 'meanwhile'", "--sidecar") == "1"
+    assert sql(live, "SELECT count(*) > 0 FROM orders WHERE what = 'again'", "--sidecar") == "t"
+    live.run("restore", "production", "--drop")
+    live.healthy()
+
+
+def _writes(live: Live) -> bool:
+    words = ("connect", "production", "psql", "--", "-qAt", "-c")
+    return live.run(*words, "INSERT INTO orders(what) VALUES ('again')", check=False).returncode == 0
+
+
+def test_damage_is_found(live: Live, backup: str) -> None:
+    """C5: flipped bytes in a stored backup; the next verification says so and names the last good one."""
+    vault = Path(os.environ["ASBUILT_HOME"]) / "vault"
+    second = str(live.json("backup", "production", "create")["backup"]["id"])
+    (path,) = vault.rglob(f"base/{second}/base.tar.zst.age")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    done = live.run("backup", "production", "verify", second, check=False)
+    assert "BACKUP-006" in done.stderr
+    assert backup in done.stderr
+    listed = {one["id"]: one for one in live.json("backup", "production", "list")["backups"]}
+    assert listed[second]["verified"]["good"] is False
+
+
+def test_a_lost_catalogue_is_made_again(live: Live, backup: str) -> None:
+    before = live.json("backup", "production", "list")
+    for pid in live.tree("backup-1"):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)
+    for path in (live.root / "backup").iterdir():
+        path.unlink()
+    archived(live)
+    after = live.json("backup", "production", "list")
+    assert [one["id"] for one in after["backups"]] == [one["id"] for one in before["backups"]]
+    assert backup in {one["id"] for one in after["backups"]}
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None or shutil.which("age") is None, reason="needs age and zstd")
+def test_standard_tools_open_a_backup(live: Live, backup: str, tmp_path: Path) -> None:
+    """The README in the store says `age -d | zstd -d | tar -x`, and that is enough."""
+    vault = Path(os.environ["ASBUILT_HOME"]) / "vault"
+    (path,) = vault.rglob(f"base/{backup}/base.tar.zst.age")
+    key = tmp_path / "key"
+    key.write_text(live.json("backup", "production", "key")["identity"] + "\n")
+    words = f"age -d -i {key} {path} | zstd -d | tar -x -C {tmp_path}"
+    subprocess.run(["sh", "-c", words], check=True)
+    assert (tmp_path / "PG_VERSION").read_text().strip() == "16"
