@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from common import Environment
 
 SECONDS = 20.0
+OURS = (b"/lb-1.scaler\0", b"/backup-1\0")
+"""How the marks of the workloads end that are asbuilt itself."""
 
 
 def own_processes(ours: Environment) -> list[int]:
-    """The agent, the autoscaler, and the agent's children that are no workloads, by marker or by place."""
+    """The agent, the autoscaler, the archiver, and the agent's children that are no workloads, by marker or by place."""
     agent = int((ours.root() / "agent" / "pid").read_text().split()[0])
     nodes = f"{(ours.root() / 'nodes').resolve()}/"
     found = [agent]
@@ -31,7 +33,7 @@ def own_processes(ours: Environment) -> list[int]:
                     continue
                 # some engines write their title over their environment: the place is looked at first
                 environ = (entry / "environ").read_bytes()
-                if b"ASBUILT_WORKLOAD=" not in environ or b"/lb-1.scaler\0" in environ:
+                if b"ASBUILT_WORKLOAD=" not in environ or any(one in environ for one in OURS):
                     found.append(int(entry.name))
     return found
 

@@ -67,7 +67,7 @@ def _render(status: dict[str, Any]) -> str:
                 node["kind"],
                 node["role"] or "-",
                 node["health"],
-                node["address"],
+                node["address"] or "-",
                 node["release"] or "-",
                 str(node["pid"] or "-"),
                 node["engine"],

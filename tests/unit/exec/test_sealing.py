@@ -89,7 +89,7 @@ def test_the_zstd_program_takes_it(tmp_path: Path) -> None:
 
 
 @given(content=st.binary(max_size=200_000), seed=st.integers(0, 9), size=st.integers(1, 100_000))
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_sealed_and_opened_is_the_same(content: bytes, seed: int, size: int) -> None:
     with (
         SEALER.seal(Choppy(content, seed=seed)) as sealed,
@@ -125,7 +125,7 @@ def test_a_source_that_fails_never_gives_something_whole(size: int) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_cut_or_flipped_it_is_never_taken_for_whole(data: st.DataObject) -> None:
     sealed = bytearray(SEALED)
     place = data.draw(st.integers(0, len(sealed) - 1))
@@ -149,7 +149,7 @@ WORDS = zstandard.ZstdCompressor().compress(b" ".join(b"%d" % (n * n) for n in r
 
 
 @given(st.sampled_from([NOISE, WORDS]), st.floats(0, 1, exclude_max=True))
-@settings(max_examples=200)
+@settings(max_examples=25)
 @example(WORDS, 0.0)
 @example(WORDS, 0.001)
 @example(NOISE, 0.2)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from asbuilt.plan.archive import Archive
 
 BERLIN = ZoneInfo("Europe/Berlin")
-SLOW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SECOND = timedelta(seconds=1)
 
 

@@ -22,7 +22,7 @@ from asbuilt.plan.windows import find_windows, windows_along
 from asbuilt.values.units import Duration
 from support.wal_worlds import SIZE, World, worlds
 
-SLOW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 DAY = 86400
 policies = st.builds(
     Policy,

@@ -12,7 +12,7 @@ from support.wal_worlds import SIZE, World, worlds
 if TYPE_CHECKING:
     from asbuilt.plan.basebackup import BaseBackup
 
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def reach(backup: BaseBackup, available: frozenset[int]) -> int:

@@ -192,7 +192,7 @@ SIZES = st.dictionaries(KEYS, st.integers(0, 3))
 
 
 @given(known=SIZES, listed=SIZES)
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_reconciled_it_has_what_the_store_has(known: dict[str, int], listed: dict[str, int]) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -74,7 +74,6 @@ class BackupEngine:
             ready=Probe(),
             needs=tuple(one.id for one in (*architecture.of(Kind.DATABASE), *architecture.of(Kind.OBJECTS))),
             stop=_STOP,
-            address=site.addresses[node.id],
             zone=node.zone,
             unprivileged=False,
         )

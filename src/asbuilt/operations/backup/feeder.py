@@ -106,8 +106,9 @@ class Feeder(threading.Thread):
                         pending.popleft().result()
                 for future in pending:
                     future.result()
-            except AsbuiltError as error:
-                self.error = error
+            except Exception as error:  # noqa: BLE001 - whatever it is, PostgreSQL must not wait for it
+                said = f"fetching the log failed: {type(error).__name__}: {error}"
+                self.error = error if isinstance(error, AsbuiltError) else AsbuiltError("RESTORE-023", said)
                 (self._folder / "failed").touch()
 
     def stop(self) -> None:
