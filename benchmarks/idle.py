@@ -21,7 +21,7 @@ OURS = (b"/lb-1.scaler\0", b"/backup-1\0")
 
 
 def own_processes(ours: Environment) -> list[int]:
-    """The agent and what else is ours, and the agent's children that are no workloads, by marker or by place."""
+    """The agent and what else is ours; of its children those that are no workloads, by marker or by place."""
     agent = int((ours.root() / "agent" / "pid").read_text().split()[0])
     nodes = f"{(ours.root() / 'nodes').resolve()}/"
     found = [agent]
