@@ -29,11 +29,13 @@ def own_processes(ours: Environment) -> list[int]:
         if entry.name.isdigit():
             with suppress(OSError):
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent != agent or f"{(entry / 'cwd').readlink()}/".startswith(nodes):
+                if parent != agent:
                     continue
-                # some engines write their title over their environment: the place is looked at first
+                # some engines write their title over their environment: then the place tells
                 environ = (entry / "environ").read_bytes()
-                if b"ASBUILT_WORKLOAD=" not in environ or any(one in environ for one in OURS):
+                placed = f"{(entry / 'cwd').readlink()}/".startswith(nodes)
+                stranger = not placed and b"ASBUILT_WORKLOAD=" not in environ
+                if stranger or any(one in environ for one in OURS):
                     found.append(int(entry.name))
     return found
 
