@@ -184,12 +184,20 @@ class SideCar:
         """Where recovery ended; None while it goes on."""
         import psycopg  # noqa: PLC0415 - slow to import
 
-        with suppress(psycopg.Error), self.connect("postgres", timeout=1) as connection:
-            row = connection.execute(
-                "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_lsn()::text END"
-            ).fetchone()
-            return Lsn.parse(row[0]) if row and row[0] else None
-        return None
+        try:
+            with self.connect("postgres", timeout=1) as connection:
+                row = connection.execute(
+                    "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_lsn()::text END"
+                ).fetchone()
+        except psycopg.Error as error:
+            if "password authentication failed" in str(error):
+                raise fail(
+                    "RESTORE-024",
+                    "what was restored has other passwords than this environment",
+                    hint="put the saved secrets.json of that database in the place of this one's",
+                ) from None
+            return None
+        return Lsn.parse(row[0]) if row and row[0] else None
 
     @contextmanager
     def running(self) -> Iterator[None]:
