@@ -20,6 +20,8 @@ from support.live import TINY_APP, Live, running
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
 SPEC = """\
 name: kept
 app: {{command: {python} app.py, build: none, instances: 1, memory: 256MB, disk: 1GB}}

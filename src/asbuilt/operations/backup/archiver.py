@@ -135,9 +135,10 @@ class Archiver:
             if not self._bucket_made:
                 self._prepare_store()
             # asked before the spool is read: what was received by then is in what is sent now
-            asked, self._position = time.time(), self._positions.ask() or self._position
-            self._shipper.ship(_received(self._position))
-            self._note_position(self._position, asked)
+            asked, position = time.time(), self._positions.ask()
+            self._position = position or self._position
+            self._shipper.ship(_received(position))
+            self._note_position(position, asked)
         except AsbuiltError as error:
             wait = _RETRY[min(self._pace.failures, len(_RETRY) - 1)]
             self._pace.failures += 1
