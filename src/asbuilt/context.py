@@ -27,6 +27,14 @@ def find_spec(given: str | None) -> Path:
     return Path(given) if given else Path(SPEC_FILE)
 
 
+def split_environment(file: Path, words: list[str]) -> tuple[str | None, list[str]]:
+    """The environment that a verb's words begin with, or None, and the other words."""
+    from asbuilt.spec.names import read_names
+
+    _, environments = read_names(file)
+    return (words[0], words[1:]) if words and words[0] in environments else (None, list(words))
+
+
 def choose_stage(file: Path, environment: str | None) -> Stage:
     """The environment a command is about. Raises UsageError CLI-002 when it is unclear or unknown."""
     from asbuilt.spec.names import read_names

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from asbuilt.cli.confirm import confirm
 from asbuilt.cli.output import print_json, render_table, say
 from asbuilt.cli.talk import Talk
-from asbuilt.context import choose_stage, find_spec
-from asbuilt.spec.names import read_names
+from asbuilt.context import choose_stage, find_spec, split_environment
 from asbuilt.values.errors import EXIT_DONE, UsageError
 from asbuilt.values.zone import find_zone
 
@@ -32,9 +31,7 @@ def run(arguments: Namespace) -> int:
 
 def _backup(arguments: Namespace) -> int:
     file = find_spec(arguments.file)
-    _, environments = read_names(file)
-    words = list(arguments.words)
-    environment = words.pop(0) if words and words[0] in environments else None
+    environment, words = split_environment(file, arguments.words)
     action, *names = words or ["list"]
     if action not in ACTIONS or len(names) > (action == "verify"):
         raise UsageError(

@@ -7,9 +7,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from asbuilt.cli.output import print_json
-from asbuilt.context import choose_stage, find_spec
+from asbuilt.context import choose_stage, find_spec, split_environment
 from asbuilt.operations.connect import Door, find_door
-from asbuilt.spec.names import read_names
 from asbuilt.values.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,9 +18,7 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Become the program behind the door; with --json run it and print what it said."""
     file = find_spec(arguments.file)
-    _, environments = read_names(file)
-    words = list(arguments.words)
-    environment = words.pop(0) if words[0] in environments else None
+    environment, words = split_environment(file, arguments.words)
     if len(words) != 1:
         raise UsageError(
             "CLI-007",

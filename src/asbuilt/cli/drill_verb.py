@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from asbuilt.cli.confirm import confirm
 from asbuilt.cli.output import print_json, render_table, say
 from asbuilt.cli.talk import Talk
-from asbuilt.context import choose_stage, find_spec
-from asbuilt.spec.names import read_names
+from asbuilt.context import choose_stage, find_spec, split_environment
 from asbuilt.values.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -31,9 +30,7 @@ ACTIONS: Final = ("list", "recover", "report")
 def run(arguments: Namespace) -> int:
     """Dispatch."""
     file = find_spec(arguments.file)
-    _, environments = read_names(file)
-    words = list(arguments.words)
-    environment = words.pop(0) if words and words[0] in environments else None
+    environment, words = split_environment(file, arguments.words)
     action, *names = words or ["list"]
     if len(names) > (action == "report") or (arguments.all and words):
         raise UsageError(

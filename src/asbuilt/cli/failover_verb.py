@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from asbuilt.cli.confirm import confirm
 from asbuilt.cli.output import print_json, say
 from asbuilt.cli.talk import Talk
-from asbuilt.context import choose_stage, find_spec
-from asbuilt.spec.names import read_names
+from asbuilt.context import choose_stage, find_spec, split_environment
 from asbuilt.values.errors import EXIT_DONE, UsageError
 
 if TYPE_CHECKING:
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Change the primary, and say who leads now."""
     file = find_spec(arguments.file)
-    _, environments = read_names(file)
-    words = list(arguments.words)
-    environment = words.pop(0) if words[0] in environments else None
+    environment, words = split_environment(file, arguments.words)
     from asbuilt.operations.failover import KINDS, change_primary
 
     if len(words) != 1 or words[0] not in KINDS:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from asbuilt.values.clock import now_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,12 @@ Tell = Callable[[Event], None]
 
 def silent(_: Event) -> None:
     """Tells nobody."""
+
+
+def log_line(text: str) -> None:
+    """One line, with its time, in the log of a process of ours that nobody looks at while it runs."""
+    sys.stdout.write(f"{now_text()} {text}\n")
+    sys.stdout.flush()
 
 
 @contextmanager

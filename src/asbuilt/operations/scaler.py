@@ -15,17 +15,18 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asbuilt.operations.follow import start
 from asbuilt.operations.order import Order
+from asbuilt.operations.progress import log_line
 from asbuilt.operations.signals import Signals
 from asbuilt.operations.status import DECISION
 from asbuilt.plan.autoscale import Decision, Memory, Verdict, decide
 from asbuilt.plan.demand import Settings, Signal
 from asbuilt.targets.local.files import write_atomically
+from asbuilt.values.clock import now_text
 from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.stage import Stage
 
@@ -79,31 +80,22 @@ class Scaler:
             order = Order("scale", scale=str(decision.servers), why=decision.reason)
             _, self._child = start(self._stage, order)
         except (AsbuiltError, OSError) as error:
-            _say(f"cannot start a controller: {error}")
+            log_line(f"cannot start a controller: {error}")
 
     def _tell(self, decision: Decision) -> None:
         """Write the decision down; into the log only what is another one."""
-        text = {"schema": 1, "at": _now(), "servers": decision.servers, "reason": decision.reason}
+        text = {"schema": 1, "at": now_text(), "servers": decision.servers, "reason": decision.reason}
         write_atomically(self._stage.root / DECISION, json.dumps({**text, "at_ceiling": decision.at_ceiling}))
         said = f"{decision.verdict} {decision.servers}"
         if said != self._said or decision.verdict is not Verdict.HOLD:
             self._said = said
-            _say(decision.reason)
+            log_line(decision.reason)
 
 
 def read_settings(text: str) -> Settings:
     """The settings, as the workload has them in its words."""
     raw: dict[str, Any] = json.loads(text)
     return Settings(**{**raw, "expected": frozenset(map(Signal, raw["expected"]))})
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{_now()} {text}\n")
-    sys.stdout.flush()
 
 
 def main(words: list[str]) -> int:
@@ -120,7 +112,7 @@ def main(words: list[str]) -> int:
         try:
             scaler.run(over)
         except (AsbuiltError, OSError, ValueError) as error:
-            _say(f"{type(error).__name__}: {error}")
+            log_line(f"{type(error).__name__}: {error}")
             time.sleep(_LOOK)
     return 0
 

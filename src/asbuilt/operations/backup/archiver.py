@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +29,7 @@ from asbuilt.operations.backup.receiver import APPLICATION, Receiver, set_aside
 from asbuilt.operations.backup.shipper import Received, Shipper, read_spool
 from asbuilt.operations.backup.state import STATE, WITHIN, ArchiveState, catalogue_path, to_json
 from asbuilt.operations.backup.taking_in import take_in
+from asbuilt.operations.progress import log_line
 from asbuilt.plan.wal import Lsn
 from asbuilt.record.catalogue import Catalogue, StoredObject, Watermark
 from asbuilt.record.vault import Vault
@@ -228,18 +228,13 @@ class Archiver:
     def _say(self, text: str) -> None:
         if text != self._said:
             self._said = text
-            _say(text)
+            log_line(text)
 
 
 def _received(position: Position | None) -> Received | None:
     if position is None or position.received is None:
         return None
     return Received(position.timeline, min(position.received, position.end))
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
-    sys.stdout.flush()
 
 
 def main(words: list[str]) -> int:
@@ -254,7 +249,7 @@ def main(words: list[str]) -> int:
         try:
             Archiver(root, from_json(json.loads(settings)), (file, name, environment, home)).run(over)
         except (AsbuiltError, OSError) as error:
-            _say(f"{type(error).__name__}: {error}")
+            log_line(f"{type(error).__name__}: {error}")
             over.wait(_TURN)
     return 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from asbuilt.operations.backup.context import open_backups
 from asbuilt.operations.backup.prune import prune
 from asbuilt.operations.backup.scrub import scrub
 from asbuilt.operations.backup.verify import verify
+from asbuilt.operations.progress import log_line
 from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED, AsbuiltError
 from asbuilt.values.stage import Stage
 
@@ -32,40 +32,35 @@ def main(words: list[str]) -> int:
         with open_backups(Stage(Path(file), name, environment, Path(home)), _tell) as backups:
             return _backup(backups) if action == "backup" else _scrub(backups)
     except AsbuiltError as error:
-        _say(f"{action} failed: {error.code} {'; '.join((error.what, *error.evidence))}")
+        log_line(f"{action} failed: {error.code} {'; '.join((error.what, *error.evidence))}")
         return error.exit_status
 
 
 def _backup(backups: Backups) -> int:
     backup = take_base(backups)
-    _say(f"took the backup {backup.id}: {backup.size / 1e6:,.1f} MB stored")
+    log_line(f"took the backup {backup.id}: {backup.size / 1e6:,.1f} MB stored")
     database = backups.prepared.architecture.spec.database
     if database is not None and database.backup is not None and database.backup.verify:
         tried = verify(backups, backup.id)
         if tried.verified is not None:
-            _say(f"tried the backup {backup.id}: {tried.verified.why}")
+            log_line(f"tried the backup {backup.id}: {tried.verified.why}")
     pruned, _ = prune(backups)
     if pruned.objects:
-        _say(f"removed {len(pruned.backups)} old backups, {pruned.objects} objects in all")
+        log_line(f"removed {len(pruned.backups)} old backups, {pruned.objects} objects in all")
     return EXIT_DONE
 
 
 def _scrub(backups: Backups) -> int:
     found = scrub(backups)
-    _say(f"read back {found.objects} objects, {found.size / 1e6:,.1f} MB")
+    log_line(f"read back {found.objects} objects, {found.size / 1e6:,.1f} MB")
     for key in found.damaged:
-        _say(f"DAMAGED: {key} is not what was stored")
+        log_line(f"DAMAGED: {key} is not what was stored")
     return EXIT_FAILED if found.damaged else EXIT_DONE
 
 
 def _tell(event: Event) -> None:
     if event.kind in {"note", "failed"}:
-        _say(event.text)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
-    sys.stdout.flush()
+        log_line(event.text)
 
 
 if __name__ == "__main__":

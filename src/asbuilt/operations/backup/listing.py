@@ -10,10 +10,9 @@ from asbuilt.operations.backup.lineage import find_system, list_systems
 from asbuilt.operations.backup.state import read_state
 from asbuilt.plan.refusals import find_bounds
 from asbuilt.plan.windows import find_windows
+from asbuilt.values.clock import render_utc
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from asbuilt.operations.backup.context import Backups
     from asbuilt.plan.basebackup import BaseBackup
     from asbuilt.plan.windows import Window
@@ -50,8 +49,8 @@ def describe(one: BaseBackup) -> dict[str, Any]:
     return {
         "id": one.id,
         "label": one.label,
-        "began": _utc(one.began),
-        "ended": _utc(one.ended),
+        "began": render_utc(one.began),
+        "ended": render_utc(one.ended),
         "timeline": one.timeline,
         "start": str(one.start),
         "stop": str(one.stop),
@@ -61,7 +60,7 @@ def describe(one: BaseBackup) -> dict[str, Any]:
         "verified": None
         if one.verified is None
         else {
-            "at": _utc(one.verified.at),
+            "at": render_utc(one.verified.at),
             "good": one.verified.good,
             "seconds": one.verified.seconds,
             "why": one.verified.why,
@@ -72,15 +71,11 @@ def describe(one: BaseBackup) -> dict[str, Any]:
 def _window(one: Window) -> dict[str, Any]:
     first, last = find_bounds(one)
     return {
-        "from": _utc(first),
-        "to": _utc(last),
+        "from": render_utc(first),
+        "to": render_utc(last),
         "timeline": one.timeline,
         "start": str(one.start),
         "end": str(one.end),
         "backups": [backup.id for backup in one.backups],
         "abandoned": one.parting is not None,
     }
-
-
-def _utc(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

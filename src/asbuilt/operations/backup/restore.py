@@ -11,7 +11,6 @@ import json
 import shutil
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.engines.backup.engine import SIDECAR_WORKLOAD, build_sidecar, sidecar_dir
@@ -24,6 +23,7 @@ from asbuilt.operations.session import open_session
 from asbuilt.plan.choice import Choice, choose
 from asbuilt.plan.target import Target, render_time
 from asbuilt.targets.local.client import AgentClient, ensure_agent, find_agent
+from asbuilt.values.clock import now_text
 from asbuilt.values.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def restore_beside(backups: Backups, choice: Choice) -> Restored:
         workload = build_sidecar(backups.prepared.architecture, site)
         with open_session(stage, "restore", backups.tell) as session:
             client = find_client(stage, session)
-            fact = {"target": str(choice.target), "end": end, "last": last, "at": _now()}
+            fact = {"target": str(choice.target), "end": end, "last": last, "at": now_text()}
             with session.operation(fact), told(backups.tell, SUBJECT, "start the restored copy"):
                 session.journal.remember_facts({SIDECAR: json.dumps(fact)})
                 client.start(workload, session.epoch)
@@ -150,7 +150,3 @@ def waiting(backups: Backups) -> Callable[[str], None]:
     """Tells what is waited for, and how long already."""
     began = time.monotonic()
     return lambda text: backups.tell(Event("waiting", SUBJECT, text, time.monotonic() - began))
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -31,6 +31,7 @@ from asbuilt.plan.drillreport import Report, Round, make_round
 from asbuilt.plan.preflight import Before, describe, find_refusal, render_safety
 from asbuilt.plan.verdict import Check, Observed, Verdict
 from asbuilt.record.client import Client
+from asbuilt.values.clock import now_text, render_utc
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def run_drill(stage: Stage, wish: Wish, tell: Tell, confirm: Confirm) -> Report:
             stage.name,
             stage.environment,
             Client.this().owner,
-            _utc(began),
-            _utc(datetime.now(UTC)),
+            render_utc(began),
+            now_text(),
             wish.drill.promise,
             blast,
             describe(before, began),
@@ -182,7 +183,7 @@ def run_round(ground: Ground, wish: Wish, name: str, blast: tuple[str, ...], tel
         legs=dict(sorted(track.legs.items(), key=lambda leg: leg[1])),
         evidence=track.evidence,
         figures=track.figures,
-        began=_utc(began),
+        began=render_utc(began),
         seconds=seconds,
     )
 
@@ -236,7 +237,3 @@ def _one_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _utc(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

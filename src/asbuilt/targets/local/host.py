@@ -19,7 +19,7 @@ from asbuilt.exec.identity import Identity
 from asbuilt.targets.local.limits import Machine
 from asbuilt.targets.local.names import Paths
 from asbuilt.targets.local.process import Ident, Sighting, is_alive, look_around
-from asbuilt.targets.local.spawn import now_text
+from asbuilt.values.clock import now_text
 
 _LOOK_LASTS = 0.5
 """Seconds in which workloads that start together share one look at the machine."""

@@ -13,12 +13,12 @@ import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from asbuilt.targets.local.files import read_json
 from asbuilt.targets.local.limits import limit_open_files
 from asbuilt.targets.local.process import Ident, boot_id, read_process
+from asbuilt.values.clock import now_text
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -64,11 +64,6 @@ class Record:
 def become_subreaper() -> None:
     """Children whose parent dies become ours, so that they can be reaped."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def now_text() -> str:
-    """UTC time, ISO 8601 with Z."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def prepare_record(path: Path) -> None:
