@@ -108,7 +108,8 @@ def _render_rules(settings: LoadBalancer, health: str) -> list[str]:
         "    option redispatch 1",
         "    retry-on conn-failure empty-response response-timeout",
         "    # a GET without an answer is tried elsewhere after this time; an event stream may be silent",
-        "    http-request set-timeout server 30s if METH_GET !{ req.hdr(accept) -m sub text/event-stream }",
+        "    timeout server 30s",
+        "    http-request set-timeout server 60s if !METH_GET",
         "    http-request set-timeout server 1h if { req.hdr(accept) -m sub text/event-stream }",
         "    option httpchk",
         (

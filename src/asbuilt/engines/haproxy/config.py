@@ -196,7 +196,7 @@ def _render_entry(architecture: Architecture, site: Site, balancer: Node, connec
         "    http-request del-header X-Forwarded- -m beg",
         "    http-request del-header X-Request-ID",
         "    http-request del-header Forwarded",
-        "    http-request add-header X-Forwarded-For %[src]",
+        "    option forwardfor",
         "    http-request add-header X-Forwarded-Proto https",
         "    # only what may run twice is sent twice; a refused connection is always tried elsewhere",
         "    http-request disable-l7-retry if !METH_GET !{ method OPTIONS PUT DELETE TRACE }",

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from asbuilt.exec.sealing import open_sealed
+from asbuilt.operations.backup.state import read_state
 from asbuilt.plan.archive import Archive, Watermark, build_archive
 from asbuilt.plan.basebackup import BaseBackup, from_json
 from asbuilt.plan.stored import HistoryName, Stored, parse_key
@@ -23,16 +24,25 @@ def read_archive(backups: Backups) -> Archive:
         Stored(one.key, one.size, one.sha256, datetime.fromtimestamp(one.at, UTC))
         for one in catalogue.stored("wal/")
     ]
-    mark = catalogue.watermark()
-    watermark = (
-        Watermark(mark.timeline, Lsn.parse(mark.lsn), datetime.fromtimestamp(mark.at, UTC)) if mark else None
+    return build_archive(
+        stored, read_backups(backups), _read_timelines(backups, stored), _read_watermark(backups)
     )
-    return build_archive(stored, read_backups(backups), _read_timelines(backups, stored), watermark)
 
 
 def read_backups(backups: Backups) -> tuple[BaseBackup, ...]:
     """The base backups, oldest first."""
     return tuple(from_json(text) for text in backups.catalogue.bases().values())
+
+
+def _read_watermark(backups: Backups) -> Watermark | None:
+    """The catalogue's; while nothing is written, the archiver alone knows that it is true until now."""
+    mark, state = backups.catalogue.watermark(), read_state(backups.stage.root)
+    if mark is None:
+        return None
+    at = mark.at
+    if state is not None and (state.timeline, state.stored_to) == mark[:2]:
+        at = max(at, state.stored_at)
+    return Watermark(mark.timeline, Lsn.parse(mark.lsn), datetime.fromtimestamp(at, UTC))
 
 
 def _read_timelines(backups: Backups, stored: list[Stored]) -> Timelines:

@@ -48,6 +48,8 @@ _RETRY: Final = (2.0, 5.0, 10.0, 30.0)
 _RETRY_BASE: Final = 900.0
 """Seconds until a backup that failed is tried again."""
 _SCRUB_EVERY: Final = 3600.0
+_NOTE_EVERY: Final = 30.0
+"""Seconds after which the catalogue is told again that there was nothing new; STATE says it at once."""
 _PERIODS: Final = {"hourly": 3600.0, "daily": 86400.0}
 
 
@@ -86,6 +88,8 @@ class Archiver:
             settings.hosts, settings.port, MONITOR, self._secret("database.monitor"), APPLICATION
         )
         self._position: Position | None = None
+        self._idle: Watermark | None = None
+        """The catalogue's watermark with a later time: nothing was written in between."""
         self._problem = self._lost = ""
 
     def run(self, over: threading.Event) -> None:
@@ -103,16 +107,18 @@ class Archiver:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        self._receive()
+        spool = read_spool(self._settings.spool).size
+        self._receive(spool)
         if now >= self._pace.ship:
             self._ship()
+        self._end_job()
         if now >= self._pace.due:
             self._pace.due = now + _DUE_EVERY
             self._start_due()
-        self._tell()
+        self._tell(spool)
 
-    def _receive(self) -> None:
-        if read_spool(self._settings.spool).size > self._settings.spool_limit:
+    def _receive(self, spool: int) -> None:
+        if spool > self._settings.spool_limit:
             # the database keeps the rest for us, as much as its slot may hold
             self._receiver.stop()
             return
@@ -166,21 +172,26 @@ class Archiver:
         """
         if found is None or found.received is None:
             return
-        mark = self._catalogue.watermark() or Watermark(0, "0/0", 0.0)
+        noted = self._catalogue.watermark() or Watermark(0, "0/0", 0.0)
+        mark = self._find_mark() or noted
         reached = min(found.received, found.end)
         if (mark.timeline, Lsn.parse(mark.lsn)) > (found.timeline, reached):
             return
         at = asked if found.received >= found.end else mark.at
-        self._catalogue.remember_watermark(Watermark(found.timeline, str(reached), max(mark.at, at)))
+        now = Watermark(found.timeline, str(reached), max(mark.at, at))
+        self._idle = now
+        if now[:2] != noted[:2] or now.at - noted.at >= _NOTE_EVERY:
+            self._catalogue.remember_watermark(now)
+
+    def _end_job(self) -> None:
+        if self._job is None or self._job.poll() is None:
+            return
+        if self._job.returncode == 0 and self._action == "backup":
+            self._lost = ""
+        self._job = None
 
     def _start_due(self) -> None:
-        if self._job is not None:
-            if self._job.poll() is None:
-                return
-            if self._job.returncode == 0 and self._action == "backup":
-                self._lost = ""
-            self._job = None
-        if self._problem:
+        if self._job is not None or self._problem:
             return
         if self._lost or self._is_due():
             self._start_job("backup")
@@ -205,12 +216,16 @@ class Archiver:
             return False
         return not done or now - done[0] >= period
 
-    def _tell(self) -> None:
+    def _find_mark(self) -> Watermark | None:
         mark = self._catalogue.watermark()
+        idle = self._idle
+        return idle if mark is not None and idle is not None and idle[:2] == mark[:2] else mark
+
+    def _tell(self, spool: int) -> None:
+        mark = self._find_mark()
         lag = None
         if self._position is not None and mark is not None:
             lag = max(0, self._position.end - Lsn.parse(mark.lsn))
-        spool = read_spool(self._settings.spool).size
         state = ArchiveState(
             stored_to=mark.lsn if mark else "",
             timeline=mark.timeline if mark else 0,
