@@ -35,19 +35,31 @@ class Readable(Protocol):
         ...
 
 
-class Measured:
-    """Passes a stream on and knows its size in bytes and its SHA-256 (hex) up to here."""
+class Counted:
+    """Passes a stream on and knows its size in bytes up to here."""
 
     def __init__(self, reader: Readable) -> None:
         self._reader = reader
-        self._digest = hashlib.sha256()
         self.size = 0
 
     def read(self, size: int = CHUNK, /) -> bytes:
         """What the stream gives."""
         chunk = self._reader.read(size)
-        self._digest.update(chunk)
         self.size += len(chunk)
+        return chunk
+
+
+class Measured(Counted):
+    """The same, and its SHA-256 (hex) up to here."""
+
+    def __init__(self, reader: Readable) -> None:
+        super().__init__(reader)
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        """What the stream gives."""
+        chunk = super().read(size)
+        self._digest.update(chunk)
         return chunk
 
     @property

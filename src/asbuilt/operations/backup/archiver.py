@@ -143,7 +143,7 @@ class Archiver:
             # asked before the spool is read: what was received by then is in what is sent now
             asked, position = time.time(), self._positions.ask()
             self._position = position or self._position
-            self._shipper.ship(_received(position))
+            sent = self._shipper.ship(_received(position))
             self._note_position(position, asked)
         except AsbuiltError as error:
             wait = _RETRY[min(self._pace.failures, len(_RETRY) - 1)]
@@ -153,7 +153,8 @@ class Archiver:
             self._say(f"cannot store: {self._problem}")
         else:
             self._pace.failures, self._problem = 0, ""
-            self._pace.ship = now + _SHIP_EVERY
+            # while there is something to send, whoever waits for it waits less
+            self._pace.ship = now + (_TURN if sent else _SHIP_EVERY)
 
     def _prepare_store(self) -> None:
         make_own_bucket(self._settings, self._secret)
