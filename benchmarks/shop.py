@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from common import Environment
 
 
-def copy_shop(bench: Bench) -> Path:
+def copy_shop(folder: Path) -> Path:
     """The example, copied: a benchmark never touches a demo that runs."""
-    project = bench.folder / "shop"
+    project = folder / "shop"
     if not project.exists():
         ignored = shutil.ignore_patterns("__pycache__", ".venv", "node_modules")
         shutil.copytree(ROOT / "examples" / "shop", project, ignore=ignored)
@@ -30,7 +30,7 @@ def copy_shop(bench: Bench) -> Path:
 @contextmanager
 def running_shop() -> Iterator[Environment]:
     """Up inside the block, gone with its data after it."""
-    with Bench() as bench, environment(bench, copy_shop(bench), "production") as ours:
+    with Bench() as bench, environment(bench, copy_shop(bench.folder), "production") as ours:
         yield ours
 
 

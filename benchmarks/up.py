@@ -33,7 +33,7 @@ def first_up(runs: int) -> list[float]:
     times = []
     for turn in range(runs):
         with Bench() as bench:
-            project = copy_shop(bench)
+            project = copy_shop(bench.folder)
             began = time.monotonic()
             with environment(bench, project, "production") as ours:
                 url = ours.status()["entrypoints"]["https"] + "/health"

@@ -6,15 +6,17 @@ write that was never acknowledged is neither lost nor doubled by being there.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     Samples = Mapping[str, Sequence[tuple[float, float]]]
+    Denials = Mapping[str, Sequence[float]]
 
 BEFORE: Final = 1.0
 """Seconds before the fault from which a gap counts: the last good write is before it."""
@@ -91,34 +93,43 @@ def measure_rto(good: Iterable[float], moment: float, now: float) -> float | Non
     return gap.seconds if gap is not None and gap.closed else None
 
 
-def find_overlaps(writable: Samples) -> list[str]:
+def find_overlaps(writable: Samples, denied: Denials | None = None) -> list[str]:
     """Nodes whose writable samples interleave.
 
     A sample says that a node was writable at some moment between the question and the answer. A node that was
-    seen writable before and after another one was, did not stop in between as far as anybody could see.
+    seen writable before and after another one was, and was never seen not to be between them, did not stop
+    in between as far as anybody could see.
+
+    Args:
+        writable: when each node was asked and answered that it takes writes.
+        denied: when each was asked and did not say so.
     """
-    return sorted({f"{a} and {b}" for a, b, _ in _overlaps(writable)})
+    return sorted({f"{a} and {b}" for a, b, _ in _overlaps(writable, denied or {})})
 
 
-def count_overlaps(writable: Samples) -> int:
+def count_overlaps(writable: Samples, denied: Denials | None = None) -> int:
     """Samples of a node that was writable while another one was."""
-    return len({(b, at) for _, b, at in _overlaps(writable)})
+    return len({(b, at) for _, b, at in _overlaps(writable, denied or {})})
 
 
-def _overlaps(writable: Samples) -> list[tuple[str, str, float]]:
+def _overlaps(writable: Samples, denied: Denials) -> list[tuple[str, str, float]]:
+    return [
+        (name, other, asked)
+        for name in sorted(writable)
+        for first, last in _spans(writable[name], sorted(denied.get(name, ())))
+        for other in sorted(writable)
+        if other != name
+        for asked, answered in writable[other]
+        if first < asked and last > answered
+    ]
+
+
+def _spans(samples: Sequence[tuple[float, float]], denied: Sequence[float]) -> list[tuple[float, float]]:
+    """From when to when a node took writes for certain, for each series that no denial breaks."""
     found = []
-    for name in sorted(writable):
-        spans = list(writable[name])
-        if not spans:
-            continue
-        first, last = min(end for _, end in spans), max(begin for begin, _ in spans)
-        found += [
-            (name, other, asked)
-            for other in sorted(writable)
-            if other != name
-            for asked, answered in writable[other]
-            if first < asked and last > answered
-        ]
+    for _, series in groupby(sorted(samples), key=lambda sample: bisect(denied, sample[0])):
+        one = list(series)
+        found.append((min(end for _, end in one), max(begin for begin, _ in one)))
     return found
 
 

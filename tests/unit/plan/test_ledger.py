@@ -64,6 +64,21 @@ def test_two_nodes_that_interleave_are_two_primaries() -> None:
     assert count_overlaps(both) == 1
 
 
+def test_a_node_that_led_before_and_leads_again_stopped_in_between_if_it_was_seen_not_to() -> None:
+    there_and_back = {"db-1": [(0.0, 0.1), (0.2, 0.3), (2.0, 2.1)], "db-2": [(1.0, 1.1), (1.2, 1.3)]}
+    assert find_overlaps(there_and_back) == ["db-1 and db-2"]
+    assert find_overlaps(there_and_back, {"db-1": [0.5, 0.8], "db-2": [0.3, 1.8]}) == []
+    assert find_overlaps(there_and_back, {"db-1": [1.9]}) == []
+    assert find_overlaps(there_and_back, {"db-1": [0.1, 2.5]}) == ["db-1 and db-2"]
+
+
+def test_one_answer_of_a_woken_primary_between_two_of_its_successor_is_seen() -> None:
+    seen = {"db-1": [(0.0, 0.1), (5.25, 5.3)], "db-2": [(5.0, 5.1), (5.2, 5.21), (5.4, 5.41)]}
+    denied = {"db-1": [0.2, 5.45], "db-2": [0.1, 0.3]}
+    assert find_overlaps(seen, denied) == ["db-2 and db-1"]
+    assert count_overlaps(seen, denied) == 1
+
+
 def test_a_node_that_was_never_seen_again_has_ended() -> None:
     seen = {"db-1": [(0, 0.1), (0.2, 0.3)], "db-2": [(0.25, 0.4), (0.6, 0.7)], "db-3": []}
     assert find_overlaps(seen) == []

@@ -83,10 +83,12 @@ class DatabaseClients:
     Args:
         track: the round.
         judged: whether the longest gap of writes is the round's RTO.
+        baseline: seconds of writing before anything is broken.
     """
 
     track: Track
     judged: bool = True
+    baseline: float = _BASELINE
     held: list[tuple[float, int]] = field(default_factory=list)
     broken: tuple[float, str] | None = None
     read: list[float] = field(default_factory=list)
@@ -138,7 +140,7 @@ class DatabaseClients:
                 30.0,
             )
         began = time.monotonic()
-        self.track.rest("the baseline", _BASELINE)
+        self.track.rest("the baseline", self.baseline)
         self.track.rate = round(self.writers.since(began) / (time.monotonic() - began), 1)
         self.track.note(f"baseline: {self.track.rate:.0f} acknowledged writes a second")
         self.track.probes["acknowledged write"] = lambda: self.writers.last(began)

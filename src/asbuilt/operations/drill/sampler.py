@@ -87,17 +87,21 @@ class CacheQuestion:
 
 @dataclass
 class Sampler:
-    """Samples of every node that took writes: when it was asked, and when it answered."""
+    """Samples of every node that took writes: when it was asked, and when it answered.
+
+    `denied`: when each was asked and did not say that it takes writes.
+    """
 
     questions: Mapping[str, Question]
     writable: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    denied: dict[str, list[float]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         """Start."""
         self._over = threading.Event()
         self._threads = []
         for node, question in self.questions.items():
-            self.writable[node] = []
+            self.writable[node], self.denied[node] = [], []
             thread = threading.Thread(target=self._run, args=(node, question), daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -114,16 +118,18 @@ class Sampler:
             asked = time.monotonic()
             if question.ask():
                 self.writable[node].append((asked, time.monotonic()))
+            else:
+                self.denied[node].append(asked)
             self._over.wait(EVERY)
         question.close()
 
     def two_primaries(self) -> list[str]:
         """Pairs of nodes that certainly took writes at the same time; empty is right."""
-        return find_overlaps(self.writable)
+        return find_overlaps(self.writable, self.denied)
 
     def count_two(self) -> int:
         """Moments at which two nodes took writes."""
-        return count_overlaps(self.writable)
+        return count_overlaps(self.writable, self.denied)
 
 
 def sample_databases(urls: Mapping[str, Secret]) -> Sampler:

@@ -37,10 +37,11 @@ class Book(Protocol):
 
 @dataclass
 class Writers:
-    """Writes of all clients."""
+    """Writes of all clients, `clients` of them."""
 
     make: Callable[[], Book]
     numbers: itertools.count[int]
+    clients: int = CLIENTS
     acknowledged: list[tuple[float, int]] = field(default_factory=list)
     refused: list[tuple[float, str]] = field(default_factory=list)
     connected: list[float] = field(default_factory=list)
@@ -48,7 +49,7 @@ class Writers:
     def __enter__(self) -> Self:
         """Start."""
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(self.clients)]
         for thread in self._threads:
             thread.start()
         return self
