@@ -12,16 +12,13 @@ what is known is in a file of JSON lines, and so is every number that was acknow
 from __future__ import annotations
 
 import argparse
-import http.client
 import itertools
-import json
 import os
 import shutil
 import signal
-import ssl
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -30,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from campaign_book import Book, to_rows, to_spans
 from campaign_faults import Done, Faults, Shot, draw
+from campaign_watch import Door, Pulse, find_processes, find_stopped
 from common import BIN, Environment, Row, print_rows, say, until
 from script import read_workloads
 from shop import copy_shop
@@ -43,8 +41,7 @@ from asbuilt.operations.drill.run import Wish, run_round
 from asbuilt.operations.drill.writers import Writers
 from asbuilt.plan.ledger import Losses, count_losses, measure_rto
 from asbuilt.plan.verdict import RATE, Verdict
-from asbuilt.targets.local.leftovers import ancestors, leftovers
-from asbuilt.targets.local.process import all_pids, look_around
+from asbuilt.targets.local.leftovers import leftovers
 from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.stage import Stage
 
@@ -58,52 +55,13 @@ if TYPE_CHECKING:
 NAME: Final = "production"
 PATIENCE: Final = 120.0
 """Seconds without a write, or until it is whole: far below what is promised, far above what it takes."""
+STILL: Final = 5.0
+"""Seconds for which nothing at all ran: then nobody can tell how long anything took."""
+THERE: Final = "every write at the front door is there"
 _CLIENTS: Final = 3
 _BASELINE: Final = 0.5
 _BETWEEN: Final = 1000
 """Numbers left out when it is gone on with: those of writes that were on their way."""
-
-
-class RefusedError(OSError):
-    """The front door answered something else than that it is written."""
-
-
-class Door:
-    """One client of the front door; comes back on a new connection after each failure."""
-
-    errors: tuple[type[Exception], ...] = (OSError, http.client.HTTPException)
-
-    def __init__(self, ground: Ground, tag: str) -> None:
-        self._host, self._port, _, name, authority = ground.entry
-        self._headers = {"Host": name, "Content-Type": "application/json"}
-        self._context = ssl.create_default_context(cafile=str(authority))
-        self._tag = tag
-        self._client: http.client.HTTPSConnection | None = None
-
-    def open(self) -> bool:
-        """Connect if it is not."""
-        if self._client is not None:
-            return False
-        self._client = http.client.HTTPSConnection(self._host, self._port, timeout=5, context=self._context)
-        self._client.connect()
-        return True
-
-    def write(self, number: int) -> None:
-        """Post it; returns only when it was acknowledged."""
-        self.open()
-        if self._client is not None:
-            body = json.dumps({"key": f"{self._tag}:{number}", "number": number})
-            self._client.request("POST", "/ledger", body, self._headers)
-            answer = self._client.getresponse()
-            said = answer.read()
-            if answer.status != 201:
-                raise RefusedError(f"status {answer.status}: {said[:80].decode(errors='replace')}")
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._client is not None:
-            self._client.close()
-        self._client = None
 
 
 class Campaign:
@@ -124,6 +82,13 @@ class Campaign:
         workloads = read_workloads(self.ground.root)
         return Whole.of(self.ground.root, workloads, f"https://{host}:{port}{path}").reached()
 
+    def await_whole(self) -> None:
+        """Before a round: nothing is missing, and writes flow."""
+        until(
+            lambda: self.whole() and not self.ground.missing(), "the environment to be whole", within=PATIENCE
+        )
+        until(lambda: self.public.since(time.monotonic() - 1) >= RATE, "writes to flow", within=PATIENCE)
+
     def tell(self, event: Event) -> None:
         """Keep what a round says, for the evidence of one that fails."""
         self.events.append(f"{time.monotonic():.2f} {event.kind} {event.subject} {event.text}")
@@ -143,14 +108,19 @@ class Campaign:
             run=partial(self._run, shots, done, Random(f"{self.book.seed}:{index}:targets")),
         )
         self.events.clear()
-        found = run_round(self.ground, Wish(drill, patience=PATIENCE), f"campaign-{index}", (), self.tell)
+        with Pulse() as pulse:
+            found = run_round(self.ground, Wish(drill, "", 1, PATIENCE), f"campaign-{index}", (), self.tell)
+        verdict, reasons = found.decision.verdict, found.decision.reasons
+        if pulse.late > STILL and not _did_harm(found):
+            verdict = Verdict.INCONCLUSIVE
+            reasons = (f"the machine stood still for {pulse.late:.0f} s", *reasons)
         self.book.add(
             index=index,
             kinds=[shot.kind for shot in shots],
             done=[one.words for one in done],
             apart=round(done[-1].moment - done[0].moment, 2) if done else 0.0,
-            verdict=str(found.decision.verdict),
-            reasons=found.decision.reasons,
+            verdict=str(verdict),
+            reasons=reasons,
             gap=found.figures.get("gap"),
             route_gap=found.observed.rto,
             whole=found.legs.get("full redundancy"),
@@ -164,7 +134,9 @@ class Campaign:
             acknowledged=self._take(),
         )
         self._tell_round(self.book.lines[-1])
-        good = found.decision.verdict in {Verdict.PASSED, Verdict.INCONCLUSIVE}
+        if verdict is Verdict.INCONCLUSIVE:
+            self.await_whole()
+        good = verdict in {Verdict.PASSED, Verdict.INCONCLUSIVE}
         if not good:
             self._keep_evidence(found)
         return good
@@ -196,7 +168,7 @@ class Campaign:
         self._judge_public(track)
 
     def _judge_public(self, track: Track) -> None:
-        """The writes through the front door of this round: for how long there were none, and what is there."""
+        """The writes at the front door of this round: for how long there were none, and what is there."""
         now = time.monotonic()
         fresh = self.public.acknowledged[self._kept :]
         gap = measure_rto([at for at, _ in fresh], track.moment, now)
@@ -204,7 +176,7 @@ class Campaign:
             track.figures["gap"] = round(gap, 3)
         losses = self.compare(fresh)
         words = f"{len(losses.lost)} of {losses.acknowledged} lost: {losses.lost[:5]}"
-        track.check("every write at the front door is there", not losses.lost, words)
+        track.check(THERE, not losses.lost, words)
         left = find_stopped(self.ours.home)
         track.check("nothing is left stopped", not left, "; ".join(left))
 
@@ -240,7 +212,8 @@ class Campaign:
         apart = f", {one['apart']:.1f} s apart" if len(one["done"]) > 1 else ""
         gap, whole = ("?" if one[name] is None else f"{one[name]:.1f} s" for name in ("gap", "whole"))
         say(
-            f"campaign: round {one['index']} ({self.book.missing} to go): {' and '.join(one['done'])}{apart}: "
+            f"campaign: round {one['index']} of {one['index'] + self.book.missing}: "
+            f"{' and '.join(one['done'])}{apart}: "
             f"gap {gap}, whole after {whole}, {one['seconds']:.0f} s: {one['verdict']} "
             + "; ".join(one["reasons"])
         )
@@ -265,31 +238,16 @@ class Campaign:
             say(f"  {line}")
 
 
+def _did_harm(found: Round) -> bool:
+    seen = found.observed
+    return bool(seen.lost or seen.doubled or seen.two_primaries) or any(
+        one.name == THERE and not one.good for one in seen.checks
+    )
+
+
 def _shoot(track: Track, faults: Faults, shot: Shot, began: float) -> None:
     track.until("the next", lambda: faults.is_time(began, shot.after), 60.0, every=0.02)
     track.note(f"now: {faults.shoot(shot).words}")
-
-
-def find_stopped(home: Path) -> list[str]:
-    """Processes that belong to a folder and are stopped."""
-    return [line for line in find_processes(home) if line.endswith(" T")]
-
-
-def find_processes(home: Path) -> list[str]:
-    """Processes that work in a folder, or have it in their words or environment: pid, name and state."""
-    sightings = look_around()
-    keep, place, found = ancestors(sightings), os.fsencode(str(home)), []
-    for pid in all_pids():
-        if pid in keep or pid not in sightings:
-            continue
-        seen = [os.fsencode(sightings[pid].cwd or "")]
-        for name in ("cmdline", "environ"):
-            with suppress(OSError):
-                seen.append(Path(f"/proc/{pid}/{name}").read_bytes())
-        if any(place in one for one in seen):
-            process = sightings[pid].process
-            found.append(f"process {pid} {process.name} {process.state}")
-    return found
 
 
 @contextmanager
@@ -305,9 +263,8 @@ def campaign(book: Book) -> Iterator[Campaign]:
         ours.run("up", NAME)
         ground = open_ground(Stage(project / "asbuilt.yaml", "shop", NAME, home))
         one = Campaign(book, ours, ground)
-        until(lambda: one.whole() and not ground.missing(), "the environment to be whole", within=120)
         with one.public:
-            until(lambda: one.public.since(time.monotonic() - 1) >= RATE, "writes to flow", within=30)
+            one.await_whole()
             yield one
         one.finish()
     finally:
