@@ -121,6 +121,7 @@ def _to_totals(book: Book, counted: list[dict[str, Any]], pairs: int) -> list[Ro
     acknowledged = whole[-1]["all"] if whole else 0
     routed = sum(int(one["writes"]) for one in counted)
     missed = len(book.rounds) - len(counted)
+    beside = f"; {missed} more do not count: no trace, or the machine stood still" if missed else ""
     # one that was found twice is one
     lost = sum(one["lost"] for one in counted) + len({n for line in whole for n in line["all_lost"]})
     doubled = sum(one["doubled"] for one in counted) + len({n for line in whole for n in line["all_doubled"]})
@@ -134,7 +135,7 @@ def _to_totals(book: Book, counted: list[dict[str, Any]], pairs: int) -> list[Ro
             "rounds passed",
             "rounds",
             (len(counted) - len(bad),),
-            f"{kinds[0]} single faults and {kinds[1]} pairs, seed {book.seed}; {missed} more left no trace",
+            f"{kinds[0]} single faults and {kinds[1]} pairs, seed {book.seed}{beside}",
             f"all {len(counted)}",
             not bad and book.missing <= 0,
         ),

@@ -286,7 +286,8 @@ class Faults:
             one.proven = told["before"] != told["primary"]
             one.said = f"{told['primary']} after {told['seconds']} s"
         else:
-            one.said = one.said or f"exit status {one.change.returncode}: {(out + err).strip()[-300:]}"
+            why = next((line for line in err.splitlines() if line.startswith("error")), err[-200:])
+            one.said = one.said or f"exit status {one.change.returncode}: {why}"
 
     def _end(self, one: Done) -> None:
         if one.change is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import autoscale
+import campaign
 import canary
 import connections
 import failover
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[int], list[Row]]] = {
     "canary-simulated": canary.rows,
     "releases": releases.rows,
     "failover": lambda runs: failover.rows(3 * runs),
+    "campaign": lambda runs: campaign.rows(8 * runs),
 }
 
 
@@ -70,7 +72,15 @@ def main() -> int:
     words.add_argument("--runs", type=int, default=5)
     words.add_argument("--only", action="append", choices=list(PARTS))
     words.add_argument("--no-page", action="store_true", help="do not write docs/benchmarks.md")
+    words.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="the campaign of this file, to its end; by default another",
+    )
     given = words.parse_args()
+    if given.resume:
+        PARTS["campaign"] = lambda _: campaign.rows(0, given.resume)
     found: dict[str, list[Row]] = {}
     broken = []
     for name in given.only or PARTS:

@@ -32,6 +32,76 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tool]:
             del sys.modules[name]
 
 
+def test_a_campaign_is_the_same_again_and_has_every_fault_alone_and_in_pairs(tool: Tool) -> None:
+    faults = tool("campaign_faults")
+    drawn = [faults.draw(7, index) for index in range(2000)]
+    assert drawn == [faults.draw(7, index) for index in range(2000)]
+    assert drawn != [faults.draw(8, index) for index in range(2000)]
+    alone = {shots[0].kind for shots in drawn if len(shots) == 1}
+    assert alone == {f"{one.name} {how}" for one in faults.TARGETS for how in one.hows}
+    pairs = [shots for shots in drawn if len(shots) == 2]
+    assert len(pairs) / len(drawn) == pytest.approx(faults.PAIRS, abs=0.05)
+    assert all(first.after == 0 and 0 <= second.after <= faults.APART for first, second in pairs)
+    assert {shot.kind for shots in pairs for shot in shots} > alone
+    assert not any(first.how == second.how == faults.CHANGED for first, second in pairs)
+    frozen = [shot.seconds for shots in drawn for shot in shots if shot.how == faults.FROZEN]
+    assert faults.FREEZE[0] <= min(frozen) < max(frozen) <= faults.FREEZE[1]
+
+
+def make_book(tool: Tool, file: Path, *rounds: dict[str, Any]) -> Any:  # noqa: ANN401 - of a benchmark
+    book = tool("campaign_book").Book(file)
+    book.add(seed=7, count=2)
+    for index, one in enumerate(rounds, start=1):
+        book.add(
+            **{
+                "index": index,
+                "kinds": ["agent killed"],
+                "verdict": "passed",
+                "gap": 0.1,
+                "whole": 2.0,
+                "lost": 0,
+                "doubled": 0,
+                "two_primaries": 0,
+                "writes": 100,
+                "acknowledged": [[index * 10, index * 10 + 4]],
+                **one,
+            }
+        )
+    book.add(all=10, all_lost=[], all_doubled=[], acknowledged=[])
+    book.add(left=[], status=0)
+    return book
+
+
+def test_a_campaign_goes_on_with_what_is_in_its_file(tool: Tool, tmp_path: Path) -> None:
+    made = make_book(tool, tmp_path / "book", {}, {"verdict": "inconclusive", "gap": None})
+    book = tool("campaign_book").Book.read(made.file)
+    assert (book.seed, len(book.rounds), len(book.counted), book.missing) == (7, 2, 1, 1)
+    assert book.acknowledged == {*range(10, 15), *range(20, 25)}
+    assert tool("campaign_book").to_spans(book.acknowledged) == [[10, 14], [20, 24]]
+
+
+@pytest.mark.parametrize(
+    ("harm", "row"),
+    [
+        ({"verdict": "failed", "gap": None, "whole": None}, "rounds passed"),
+        ({"verdict": "failed", "lost": 1}, "acknowledged writes lost"),
+        ({"verdict": "failed", "doubled": 1}, "acknowledged writes lost"),
+        ({"verdict": "failed", "two_primaries": 1}, "moments with two writable primaries"),
+    ],
+)
+def test_a_campaign_with_one_bad_round_has_not_met_its_target(
+    tool: Tool, tmp_path: Path, harm: dict[str, Any], row: str
+) -> None:
+    to_rows = tool("campaign_book").to_rows
+    good = {one.what: one.met for one in to_rows(make_book(tool, tmp_path / "good", {}, {}))}
+    assert good.pop("agent killed: longest gap") is None
+    assert set(good.values()) == {True}
+    bad = {one.what: one.met for one in to_rows(make_book(tool, tmp_path / "bad", {}, harm))}
+    assert bad[row] is False
+    short = {one.what: one.met for one in to_rows(make_book(tool, tmp_path / "short", {}))}
+    assert short["rounds passed"] is False, "not all that were asked for"
+
+
 def test_percentile_is_the_nearest_rank(tool: Tool) -> None:
     percentile = tool("common").percentile
     assert percentile([float(n) for n in range(1, 16)], 0.95) == 15
