@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import shutil
 import signal
@@ -278,16 +279,38 @@ def test_the_store_is_gone_for_a_while_and_writes_go_on(whole: Stack) -> None:
     assert ledger.lost() == set()
 
 
+class Alive(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def strangers(of: Stack) -> Iterator[None]:
+    """Somebody else's members, alive where ours were."""
+    with contextlib.ExitStack() as alive:
+        for node in NODES:
+            address = of.site.addresses[node], of.site.ports["patroni"]
+            server = alive.enter_context(http.server.ThreadingHTTPServer(address, Alive))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            alive.callback(server.shutdown)
+        yield
+
+
 def test_cold_stop_and_start_elsewhere_keep_everything(whole: Stack) -> None:
     with whole.connect(whole.leader()) as app:
         app.execute("create table if not exists kept (n int)")
         app.execute("insert into kept values (42)")
     print(f"down after {whole.down():.1f} s")
     assert not below(whole.root)
-    # the environment comes back with other addresses, as after another one took its slot
-    whole.slot = 213
-    whole.realize()
-    print(f"up again after {whole.up():.1f} s")
+    # the environment comes back with other addresses, as after another one took its slot, with such nodes
+    with strangers(whole):
+        whole.slot = 213
+        whole.realize()
+        print(f"up again after {whole.up():.1f} s")
     with whole.connect(whole.leader()) as app:
         assert app.execute("select n from kept").fetchone() == (42,)
     assert protected(whole) or until(lambda: protected(whole), what="protection", within=30)

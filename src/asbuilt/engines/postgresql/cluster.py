@@ -2,22 +2,32 @@
 
 Invariant: a store that knows nothing of this database never lets a replica lead that may lack acknowledged
 writes: the one member whose data directory was a primary's is named first, and only it may take the lead.
+No member is looked for where it was in an earlier life: somebody else may have that address now.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import urllib.parse
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from asbuilt.engines.etcd.admin import Store
-from asbuilt.engines.etcd.config import render_put_if_absent
+from asbuilt.engines.etcd.config import render_delete_if_equal, render_put_if_absent
 from asbuilt.engines.postgresql.config import PREFIX, build_cluster_config, render_cluster_config
 from asbuilt.engines.postgresql.seed import Seed
 from asbuilt.exec.runner import Command, Runner
 from asbuilt.plan.site import Site
 from asbuilt.spec.schema import Database
 from asbuilt.values.errors import AsbuiltError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+MEMBERS = f"{PREFIX}members/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,8 @@ class Registration:
             known = self.store.read(PREFIX)
         except AsbuiltError:
             return False
-        return known.get(f"{PREFIX}config") == self.config and bool(known.get(f"{PREFIX}initialize"))
+        told = known.get(f"{PREFIX}config") == self.config and bool(known.get(f"{PREFIX}initialize"))
+        return told and not find_moved(known, self.site.addresses)
 
     def run(self) -> None:
         """Write what is missing or changed. Raises AsbuiltError DATABASE-003 for data of another database."""
@@ -70,6 +81,8 @@ class Registration:
         if f"{PREFIX}sync" not in known:
             first = json.dumps({"leader": leader.node, "sync_standby": None}, separators=(",", ":"))
             self.store.transact(render_put_if_absent(f"{PREFIX}sync", first))
+        for key in find_moved(known, self.site.addresses):
+            self.store.transact(render_delete_if_equal(key, known[key]))
         self.store.put(f"{PREFIX}config", self.config)
         # last, because a store without it is one that was not told everything
         self.store.transact(render_put_if_absent(f"{PREFIX}initialize", leader.system))
@@ -81,6 +94,22 @@ class Registration:
             Command((tools.programs["pg_controldata"], str(data)), env=tuple(tools.env.items()), timeout=30.0)
         )
         return parse_copy(node, said.stdout, standby=(data / "standby.signal").exists())
+
+
+def find_moved(known: Mapping[str, str], addresses: Mapping[str, str]) -> tuple[str, ...]:
+    """The keys of members that the store remembers at another address than they have now.
+
+    A member that starts asks at the address on record whether it runs already, and refuses to start when
+    anybody answers there.
+    """
+    found = []
+    for key, value in sorted(known.items()):
+        node = key.removeprefix(MEMBERS)
+        if key.startswith(MEMBERS) and node in addresses:
+            with suppress(ValueError, KeyError, TypeError):
+                host = urllib.parse.urlsplit(str(json.loads(value)["api_url"])).hostname
+                found += [key] if host != addresses[node] else []
+    return tuple(found)
 
 
 def decide_leader(copies: tuple[Copy, ...], known_system: str | None) -> Copy:

@@ -8,7 +8,7 @@ import pytest
 
 from asbuilt.engines.postgresql import seed as seeding
 from asbuilt.engines.postgresql.admin import Member, confirms, is_primary, parse_members
-from asbuilt.engines.postgresql.cluster import Copy, decide_leader, parse_copy
+from asbuilt.engines.postgresql.cluster import Copy, decide_leader, find_moved, parse_copy
 from asbuilt.engines.postgresql.seed import Seed
 from asbuilt.exec.identity import Identity
 from asbuilt.exec.runner import Runner
@@ -57,6 +57,18 @@ def test_data_of_different_databases_is_refused(copies: tuple[Copy, ...], known:
     with pytest.raises(AsbuiltError) as caught:
         decide_leader(copies, known)
     assert caught.value.code == "DATABASE-003"
+
+
+def test_members_that_were_elsewhere_in_an_earlier_life() -> None:
+    known = {
+        "/service/database/members/db-1": '{"api_url":"http://127.21.3.1:8008/patroni","state":"running"}',
+        "/service/database/members/db-2": '{"api_url":"http://127.22.3.2:8008/patroni"}',
+        "/service/database/members/db-3": "no JSON",
+        "/service/database/members/db-9": '{"api_url":"http://127.21.3.9:8008/patroni"}',
+        "/service/database/leader": "db-1",
+    }
+    addresses = {"db-1": "127.22.3.1", "db-2": "127.22.3.2", "db-3": "127.22.3.3"}
+    assert find_moved(known, addresses) == ("/service/database/members/db-1",)
 
 
 def test_a_control_file() -> None:
