@@ -14,14 +14,18 @@ from asbuilt.values.zone import find_zone
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable, Iterator
     from datetime import tzinfo
 
     from asbuilt.operations.backup.context import Backups
     from asbuilt.operations.backup.restore import Restored
     from asbuilt.plan.basebackup import BaseBackup
+    from asbuilt.plan.copies import Copy
     from asbuilt.values.stage import Stage
 
 ACTIONS: Final = ("create", "list", "verify", "prune", "key")
+COUNTED: Final = {"cache": "keys", "objects": "objects", "files": "files"}
+"""What a backup of each part counts."""
 
 
 def run(arguments: Namespace) -> int:
@@ -55,54 +59,71 @@ def _backup(arguments: Namespace) -> int:
 
 
 def _create(arguments: Namespace, backups: Backups) -> int:
-    from asbuilt.operations.backup.base import take_base
+    from asbuilt.operations.backup.create import choose_parts, create
 
-    backup = take_base(backups, arguments.label or "")
-    if arguments.json:
-        print_json({"backup": _summary(backup)})
-    else:
-        print(f"{backup.id}  {_bytes(backup.size)} stored of {_bytes(backup.clear_size)}")
-    return EXIT_DONE
+    parts = choose_parts(backups, arguments.only or ())
+    return _show_each(arguments, create(backups, parts, arguments.label or ""), _render_taken)
 
 
 def _verify(arguments: Namespace, backups: Backups, name: str) -> int:
-    from asbuilt.operations.backup.verify import verify
+    from asbuilt.operations.backup.verify import verify_each
 
-    backup = verify(backups, name)
+    return _show_each(arguments, verify_each(backups, name, arguments.only or ()), _render_tried)
+
+
+def _show_each(
+    arguments: Namespace,
+    found: Iterator[BaseBackup | Copy],
+    render: Callable[[dict[str, Any]], str],
+) -> int:
+    """Each as soon as it is there. `backup` of the JSON is that of the database, where there is one."""
+    from asbuilt.operations.backup.listing import describe
+
+    rows = []
+    for row in map(describe, found):
+        rows.append(row)
+        if not arguments.json:
+            print(render(row), flush=True)
     if arguments.json:
-        print_json({"backup": _summary(backup)})
-    elif backup.verified is not None:
-        print(f"{backup.id}  good: {backup.verified.why}")
+        print_json({"backup": rows[0] if rows else None, "backups": rows})
     return EXIT_DONE
 
 
-def _summary(backup: BaseBackup) -> dict[str, Any]:
-    from asbuilt.operations.backup.listing import describe
+def _render_taken(row: dict[str, Any]) -> str:
+    holds = f", {row['count']:,} {COUNTED[row['part']]}" if "count" in row else ""
+    missing = f", INCOMPLETE: {row['problems']} are missing or not whole" if row.get("problems") else ""
+    size = f"{_bytes(row['size'])} stored of {_bytes(row['clear_size'])}"
+    return f"{row['id']}  {row['part']}: {size}{holds}{missing}"
 
-    return describe(backup)
+
+def _render_tried(row: dict[str, Any]) -> str:
+    return f"{row['id']}  {row['part']}: good: {row['verified']['why']}"
 
 
 def _prune(arguments: Namespace, backups: Backups) -> int:
     from asbuilt.operations.backup.prune import prune
 
-    pruned, decided = prune(backups, dry=arguments.dry_run)
+    pruned = prune(backups, dry=arguments.dry_run)
     if arguments.json:
         print_json(
             {
                 "backups": list(pruned.backups),
                 "objects": pruned.objects,
-                "why": dict(decided.why),
-                "kept": dict(decided.kept),
+                "locked": pruned.locked,
+                "why": dict(pruned.why),
+                "kept": dict(pruned.kept),
                 "dry_run": arguments.dry_run,
             }
         )
         return EXIT_DONE
     for one in pruned.backups:
-        print(f"{one}  {decided.why[one]}")
-    for one, why in decided.kept.items():
+        print(f"{one}  {pruned.why[one]}")
+    for one, why in pruned.kept.items():
         say(f"{one} stays: {why}")
     words = "would go" if arguments.dry_run else "are gone"
-    say(f"{len(pruned.backups)} backups and {pruned.objects} objects {words}")
+    say(f"{len(pruned.backups)} backups and {pruned.objects - pruned.locked} objects {words}")
+    if pruned.locked:
+        say(f"{pruned.locked} objects stay: the store does not let them go (locked, or no right to delete)")
     return EXIT_DONE
 
 
@@ -123,8 +144,9 @@ def _list(arguments: Namespace, backups: Backups) -> int:
     if arguments.json:
         print_json(found)
         return EXIT_DONE
-    if found["backups"]:
-        print(render_list(found["backups"]))
+    rows = [*found["backups"], *found["copies"]]
+    if rows:
+        print(render_list(sorted(rows, key=lambda row: str(row["id"]), reverse=True)))
     else:
         say(f"no backup yet; asbuilt backup {backups.stage.environment} create takes one")
     for line in render_reach(found, find_zone()):
@@ -134,17 +156,22 @@ def _list(arguments: Namespace, backups: Backups) -> int:
 
 def render_list(rows: list[dict[str, Any]]) -> str:
     """One line for each backup."""
-    head = ("BACKUP", "TAKEN", "STORED", "OF", "VERIFIED", "LABEL")
+    head = ("BACKUP", "PART", "TAKEN", "STORED", "OF", "HOLDS", "VERIFIED", "LABEL")
     lines = []
     for row in rows:
         tried = row["verified"]
+        holds = f"{row['count']:,} {COUNTED[row['part']]}" if "count" in row else "-"
+        if row.get("problems"):
+            holds += f", {row['problems']} missing"
         verdict = "not yet" if tried is None else f"{'good' if tried['good'] else 'BAD'} {tried['at']}"
         lines.append(
             (
                 row["id"],
+                row["part"],
                 row["ended"],
                 _bytes(row["size"]),
                 _bytes(row["clear_size"]),
+                holds,
                 verdict,
                 row["label"] or "-",
             )
@@ -186,7 +213,10 @@ def _both(text: str, zone: tzinfo) -> str:
 
 
 def _bytes(count: int) -> str:
-    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"  # noqa: PLR2004 - a unit
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:,.{1 + (unit == 'GB')}f} {unit}"
+    return f"{count / 1e3:,.1f} kB"
 
 
 def _restore(arguments: Namespace) -> int:
@@ -194,6 +224,16 @@ def _restore(arguments: Namespace) -> int:
     talk = Talk(quiet=arguments.json)
     if arguments.drop:
         return _drop(arguments, stage, talk)
+    if arguments.part:
+        from asbuilt.cli.restore_parts import restore_part
+
+        return restore_part(arguments, stage, talk)
+    if arguments.into or arguments.path:
+        raise UsageError("CLI-011", "--into and --path are for --cache, --objects and --files")
+    return _restore_database(arguments, stage, talk)
+
+
+def _restore_database(arguments: Namespace, stage: Stage, talk: Talk) -> int:
     from asbuilt.operations.backup import in_place, restore, tables
     from asbuilt.operations.backup.context import open_backups
     from asbuilt.plan.target import parse_target

@@ -36,7 +36,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "backup": ("asbuilt.cli.backup_verbs", "create, list, verify and prune backups; the key that opens them"),
     "restore": (
         "asbuilt.cli.backup_verbs",
-        "the database as it was, in a copy beside it; --in-place replaces it; --table copies tables back",
+        "the database, or --cache, --objects, --files, as it was: beside what is there, or --in-place",
     ),
     "drill": (
         "asbuilt.cli.drill_verb",
@@ -142,12 +142,29 @@ def _add_backup_options(made: dict[str, _Parser]) -> None:
     failover.add_argument("--confirm", metavar="ENV", help="--force: the environment's name, to allow it")
     backup.add_argument("words", nargs="*", metavar="[ENV] create|list|verify [ID]|prune|key")
     backup.add_argument("--label", metavar="TEXT", help="create: what you call it")
+    backup.add_argument(
+        "--only",
+        action="append",
+        choices=("database", "cache", "objects", "files"),
+        help="create, verify: this part; may be repeated",
+    )
     backup.add_argument("--dry-run", action="store_true", help="prune: show what would go, touch nothing")
     restore.add_argument(
         "--to",
         metavar="TARGET",
         help="latest, a time, `2h ago`, a WAL position, xid:N, or the id of a backup",
     )
+    part = restore.add_mutually_exclusive_group()
+    for name in ("cache", "objects", "files"):
+        part.add_argument(
+            f"--{name}",
+            dest="part",
+            action="store_const",
+            const=name,
+            help=f"the {name} instead of the database, by default into a folder",
+        )
+    restore.add_argument("--into", metavar="FOLDER", help="where cache, objects or files are put")
+    restore.add_argument("--path", metavar="PATTERN", help="--objects, --files: only these, like 'avatars/*'")
     for one in (backup, restore):
         one.add_argument("--system", metavar="ID", help="backups of a database that was here before")
     restore.add_argument(
@@ -155,7 +172,7 @@ def _add_backup_options(made: dict[str, _Parser]) -> None:
     )
     restore.add_argument("--table", action="append", metavar="TABLE", help="copy it back; may be repeated")
     restore.add_argument("--suffix", metavar="TEXT", help="--table: under the name with this behind it")
-    restore.add_argument("--in-place", action="store_true", help="replace the database")
+    restore.add_argument("--in-place", action="store_true", help="replace what is there")
     restore.add_argument("--confirm", metavar="ENV", help="--in-place: the environment's name, to allow it")
     restore.add_argument("--resume", action="store_true", help="--in-place: go on with what was interrupted")
     restore.add_argument("--drop", action="store_true", help="delete the restored copy")

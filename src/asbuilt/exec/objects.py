@@ -10,7 +10,7 @@ import heapq
 import re
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from asbuilt.exec.streams import CHUNK, Measured, Readable, Stream
 from asbuilt.values.errors import AsbuiltError
@@ -47,6 +47,17 @@ class Entry(NamedTuple):
     key: str
     size: int
     modified: dt.datetime
+
+
+class Keyed(Protocol):
+    """What has a key."""
+
+    @property
+    def key(self) -> str:
+        """Its key."""
+
+
+K = TypeVar("K", bound=Keyed)
 
 
 class Store(ABC):
@@ -176,7 +187,7 @@ def order_of(key: str) -> tuple[str, ...]:
     return tuple(key.split("/"))
 
 
-def in_order(entries: Iterable[Entry], *, below: int = 0) -> Iterator[Entry]:
+def in_order(entries: Iterable[K], *, below: int = 0) -> Iterator[K]:
     """The entries in the order of `order_of`, of which only a few are held back.
 
     S3 sorts keys as bytes, so that `a.b` comes before `a/c`; a server that keeps folders sorts as they do.
@@ -186,13 +197,13 @@ def in_order(entries: Iterable[Entry], *, below: int = 0) -> Iterator[Entry]:
         entries: sorted in either way.
         below: length of the beginning that all keys share.
     """
-    waiting: list[tuple[tuple[str, ...], Entry]] = []
-    for entry in entries:
-        heapq.heappush(waiting, (order_of(entry.key), entry))
-        while waiting and not _may_precede(entry.key, waiting[0][1].key, below):
-            yield heapq.heappop(waiting)[1]
+    waiting: list[tuple[tuple[str, ...], int, K]] = []
+    for number, entry in enumerate(entries):
+        heapq.heappush(waiting, (order_of(entry.key), number, entry))
+        while waiting and not _may_precede(entry.key, waiting[0][2].key, below):
+            yield heapq.heappop(waiting)[2]
     while waiting:
-        yield heapq.heappop(waiting)[1]
+        yield heapq.heappop(waiting)[2]
 
 
 def _may_precede(reached: str, key: str, below: int) -> bool:

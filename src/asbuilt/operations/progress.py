@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,24 @@ def log_line(text: str) -> None:
     """One line, with its time, in the log of a process of ours that nobody looks at while it runs."""
     sys.stdout.write(f"{now_text()} {text}\n")
     sys.stdout.flush()
+
+
+@contextmanager
+def ticking(tell: Tell, subject: str, words: Callable[[], str]) -> Iterator[None]:
+    """Tell once a second how far something is, from another thread."""
+    began, over = time.monotonic(), threading.Event()
+
+    def tick() -> None:
+        while not over.wait(1.0):
+            tell(Event("waiting", subject, words(), time.monotonic() - began))
+
+    thread = threading.Thread(target=tick, name="ticking", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

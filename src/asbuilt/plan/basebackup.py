@@ -91,7 +91,6 @@ class BaseBackup:
 
 def to_json(backup: BaseBackup) -> str:
     """The backup as text to keep beside it."""
-    tried = backup.verified
     return json.dumps(
         {
             "schema": _SCHEMA,
@@ -100,22 +99,15 @@ def to_json(backup: BaseBackup) -> str:
             "timeline": backup.timeline,
             "start": str(backup.start),
             "stop": str(backup.stop),
-            "began": _render_moment(backup.began),
-            "ended": _render_moment(backup.ended),
+            "began": render_moment(backup.began),
+            "ended": render_moment(backup.ended),
             "size": backup.size,
             "clear_size": backup.clear_size,
             "sha256": backup.sha256,
             "version": backup.version,
             "system_id": backup.system_id,
             "mark": backup.mark,
-            "verified": None
-            if tried is None
-            else {
-                "at": _render_moment(tried.at),
-                "good": tried.good,
-                "seconds": tried.seconds,
-                "why": tried.why,
-            },
+            "verified": describe_verification(backup.verified),
             "long_term": backup.long_term,
             "next_xid": backup.next_xid,
         },
@@ -130,51 +122,68 @@ def from_json(text: str) -> BaseBackup:
         AsbuiltError: RESTORE-012, it is damaged or of a later version.
     """
     try:
-        raw = _check_frame(json.loads(text))
-        tried = raw["verified"]
+        raw = check_frame(json.loads(text), _SCHEMA)
         return BaseBackup(
             raw["id"],
             str(raw["label"]),
             int(raw["timeline"]),
             Lsn.parse(raw["start"]),
             Lsn.parse(raw["stop"]),
-            _parse_moment(raw["began"]),
-            _parse_moment(raw["ended"]),
+            parse_moment(raw["began"]),
+            parse_moment(raw["ended"]),
             int(raw["size"]),
             int(raw["clear_size"]),
             str(raw["sha256"]),
             str(raw["version"]),
             str(raw["system_id"]),
             str(raw["mark"]),
-            None
-            if tried is None
-            else Verification(
-                _parse_moment(tried["at"]), bool(tried["good"]), float(tried["seconds"]), str(tried["why"])
-            ),
+            parse_verification(raw["verified"]),
             bool(raw["long_term"]),
             None if raw.get("next_xid") is None else int(raw["next_xid"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise AsbuiltError(
-            "RESTORE-012",
-            f"what is kept of a backup cannot be understood: {error!r}",
-            hint="the backup beside it may still be good: its README says how it is restored by hand",
-        ) from error
+        raise not_understood(error) from error
 
 
-def _check_frame(raw: Any) -> Any:  # noqa: ANN401 - JSON that nobody has looked at yet
-    if raw["schema"] != _SCHEMA:
-        raise ValueError(f"schema {raw['schema']!r} is not {_SCHEMA}")
+def not_understood(error: Exception) -> AsbuiltError:
+    """The error of a description that is damaged or of a later version."""
+    return AsbuiltError(
+        "RESTORE-012",
+        f"what is kept of a backup cannot be understood: {error!r}",
+        hint="the backup beside it may still be good: its README says how it is restored by hand",
+    )
+
+
+def check_frame(raw: Any, schema: int) -> Any:  # noqa: ANN401 - JSON that nobody has looked at yet
+    """The same, if it is of this schema and has the id of a backup. Raises ValueError and the like."""
+    if raw["schema"] != schema:
+        raise ValueError(f"schema {raw['schema']!r} is not {schema}")
     if _ID.fullmatch(raw["id"]) is None:
         raise ValueError(f"{raw['id']!r} is not the id of a backup")
     return raw
 
 
-def _render_moment(moment: datetime) -> str:
+def describe_verification(tried: Verification | None) -> dict[str, Any] | None:
+    """What came of trying a backup, as JSON values."""
+    if tried is None:
+        return None
+    return {"at": render_moment(tried.at), "good": tried.good, "seconds": tried.seconds, "why": tried.why}
+
+
+def parse_verification(raw: Any) -> Verification | None:  # noqa: ANN401 - JSON that nobody has looked at yet
+    """The inverse of `describe_verification`. Raises ValueError and the like."""
+    if raw is None:
+        return None
+    return Verification(parse_moment(raw["at"]), bool(raw["good"]), float(raw["seconds"]), str(raw["why"]))
+
+
+def render_moment(moment: datetime) -> str:
+    """A time as text, in UTC."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _parse_moment(text: str) -> datetime:
+def parse_moment(text: str) -> datetime:
+    """The inverse of `render_moment`. Raises ValueError where there is no zone."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no zone")

@@ -21,13 +21,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.plan.basebackup import BaseBackup
+from asbuilt.plan.keeping import Policy, before, find_long_term, find_newest_usable, name_usable
 from asbuilt.plan.wal import Lsn, first_number, last_number
 from asbuilt.plan.windows import Window, windows_along
-from asbuilt.values.units import Duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,20 +36,6 @@ if TYPE_CHECKING:
 
 SUPERSEDED: Final = timedelta(hours=1)
 """Pieces stay this long beside their whole segment: a restore that has begun to read them ends by then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the spec promises.
-
-    Args:
-        retention: every moment of so long before now can be reached.
-        long_term: for so long one backup of each month is kept, as it is, and all that are marked. None: no
-            more than those that are marked, until they are not.
-    """
-
-    retention: Duration
-    long_term: Duration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +78,13 @@ def decide_prune(archive: Archive, policy: Policy, now: datetime, under_way: Lsn
     if not archive.usable:
         return Prune((), (), {}, {one.id: "there is no usable backup" for one in archive.backups})
     now = min(now, _find_newest(archive))
-    edge = _before(now, policy.retention)
+    edge = before(now, policy.retention)
     kept = _choose_kept(archive, policy, now, edge)
     gone = tuple(one.id for one in archive.backups if one.id not in kept.why)
     why = dict.fromkeys(gone, f"older than {policy.retention}, and nothing in that time needs it")
     needs = _find_needs(archive, kept, under_way)
     wal = dict(_find_wal(archive, needs, now, edge))
     return Prune(gone, tuple(wal), {**why, **wal}, kept.why)
-
-
-def _before(now: datetime, duration: Duration) -> datetime:
-    return now - timedelta(seconds=duration.seconds)
 
 
 def _find_newest(archive: Archive) -> datetime:
@@ -117,16 +99,18 @@ def _choose_kept(archive: Archive, policy: Policy, now: datetime, edge: datetime
     why = {archive.backups[-1].id: "the newest"}
     windows = tuple(one for timeline in archive.known for one in windows_along(archive, timeline))
     for one in _find_newest_usable(archive, windows):
-        why[one.id] = "the newest that is known to be good" if one.good else "the newest that may be good"
+        why[one.id] = name_usable(one)
     for window in windows:
-        before = [one for one in window.backups if one.ended <= edge]
-        if before and window.ended >= edge:
-            why.setdefault(before[-1].id, f"the last {policy.retention} begin with it")
+        older = [one for one in window.backups if one.ended <= edge]
+        if older and window.ended >= edge:
+            why.setdefault(older[-1].id, f"the last {policy.retention} begin with it")
     for one in archive.backups:
         if one.ended > edge:
             why[one.id] = f"younger than {policy.retention}"
     followed = tuple(one for one in archive.backups if one.id in why)
-    alone = tuple(one for one in _find_long_term(archive, policy, now, windows) if one.id not in why)
+    whole = {one.id for window in windows for one in window.backups}
+    able = [one for one in archive.usable if one.id in whole]
+    alone = tuple(one for one in find_long_term(archive.backups, able, policy, now) if one.id not in why)
     why |= {one.id: "marked for the long term" if one.long_term else "the one of its month" for one in alone}
     return _Kept(followed, alone, why, _find_homes(windows))
 
@@ -147,27 +131,7 @@ def _find_newest_usable(archive: Archive, windows: tuple[Window, ...]) -> Iterat
     main = {one.id for window in windows if window.timeline == newest for one in window.backups}
     whole = {one.id for window in windows for one in window.backups}
     for ids in (main, whole, {one.id for one in archive.usable}):
-        usable = [one for one in archive.usable if one.id in ids]
-        yield from usable[-1:]
-        yield from [one for one in usable if one.good][-1:]
-
-
-def _find_long_term(
-    archive: Archive, policy: Policy, now: datetime, windows: tuple[Window, ...]
-) -> Iterator[BaseBackup]:
-    """Those that are marked, and of each month (UTC) without one the first good one, else the first."""
-    if policy.long_term is None:
-        yield from (one for one in archive.backups if one.long_term)
-        return
-    edge = _before(now, policy.long_term)
-    whole = {one.id for window in windows for one in window.backups}
-    months: dict[str, list[BaseBackup]] = {}
-    for one in archive.usable:
-        if one.ended >= edge and one.id in whole:
-            months.setdefault(f"{one.ended.astimezone(UTC):%Y-%m}", []).append(one)
-    for backups in months.values():
-        marked = [one for one in backups if one.long_term]
-        yield from marked or [next((one for one in backups if one.good), backups[0])]
+        yield from find_newest_usable([one for one in archive.usable if one.id in ids])
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-Kind = Literal["base", "verify", "prune", "scrub", "restore"]
+Kind = Literal["base", "cache", "objects", "files", "verify", "prune", "scrub", "restore"]
 Result = Literal["done", "failed", "interrupted"]
 KEPT_RUNS: Final = 1000
 """How many runs are remembered."""
@@ -182,9 +182,10 @@ class Catalogue(Tables):
                 ((now, digest, key) for key, digest in checks),
             )
 
-    def reconcile(self, listing: Iterable[Listed]) -> Difference:
+    def reconcile(self, listing: Iterable[Listed], prefix: str = "") -> Difference:
         """Take in a whole listing of the store: afterwards the catalogue has what the store has.
 
+        With a `prefix` the same for what is below a folder of it.
         What was stored while it was read stays. Nothing may be removed from the store meanwhile. The listing
         is read outside of any transaction, and memory stays constant.
         """
@@ -197,9 +198,11 @@ class Catalogue(Tables):
                 with self.write() as db:
                     db.executemany("INSERT OR REPLACE INTO temp.listed VALUES (?, ?, ?)", batch)
             with self.write() as db:
-                difference = self._differ(begun)
+                difference = self._differ(begun, prefix)
                 db.execute(
-                    "DELETE FROM stored WHERE at < ? AND key NOT IN (SELECT key FROM listed)", (begun,)
+                    "DELETE FROM stored WHERE at < ? AND key >= ? AND key < ?"
+                    " AND key NOT IN (SELECT key FROM listed)",
+                    (begun, prefix, prefix + _LAST),
                 )
                 db.execute(
                     "UPDATE stored SET size = listed.size, sha256 = NULL, checked_at = NULL FROM listed"
@@ -210,13 +213,18 @@ class Catalogue(Tables):
                     "INSERT INTO stored SELECT key, size, NULL, at, NULL FROM listed"
                     " WHERE key NOT IN (SELECT key FROM stored)"
                 )
-                self.remember_facts({_LISTED: repr(begun)})
+                if not prefix:
+                    self.remember_facts({_LISTED: repr(begun)})
             self.rows("DROP TABLE temp.listed")
         return difference
 
-    def _differ(self, begun: float) -> Difference:
+    def _differ(self, begun: float, prefix: str) -> Difference:
         missing = self.rows(
-            "SELECT * FROM stored WHERE at < ? AND key NOT IN (SELECT key FROM listed) ORDER BY key", begun
+            "SELECT * FROM stored WHERE at < ? AND key >= ? AND key < ?"
+            " AND key NOT IN (SELECT key FROM listed) ORDER BY key",
+            begun,
+            prefix,
+            prefix + _LAST,
         )
         changed = self.rows(
             "SELECT key FROM stored JOIN listed USING (key)"
@@ -228,21 +236,44 @@ class Catalogue(Tables):
             tuple(map(StoredObject._make, missing)), tuple(key for (key,) in changed), unknown[0][0]
         )
 
-    # base backups
+    def unneeded(self, prefix: str, needed: Iterable[str], before: float) -> list[StoredObject]:
+        """Of the objects whose keys start with `prefix`, those stored before then that are not needed.
 
-    def bases(self) -> dict[str, str]:
-        """The base backups as JSON texts, by id; oldest first."""
-        return {str(one): str(text) for one, text in self.rows("SELECT id, json FROM bases ORDER BY id")}
+        `needed` are keys, in any order and as often as they come; they take no memory.
+        """
+        with self._lock:
+            self.rows("DROP TABLE IF EXISTS temp.needed")
+            self.rows("CREATE TEMP TABLE needed(key TEXT PRIMARY KEY) WITHOUT ROWID")
+            rows = iter(needed)
+            while batch := list(islice(rows, _BATCH)):
+                with self.write() as db:
+                    db.executemany("INSERT OR IGNORE INTO temp.needed VALUES (?)", ((key,) for key in batch))
+            found = self.rows(
+                "SELECT * FROM stored WHERE key >= ? AND key < ? AND at < ?"
+                " AND key NOT IN (SELECT key FROM needed) ORDER BY key",
+                prefix,
+                prefix + _LAST,
+                before,
+            )
+            self.rows("DROP TABLE temp.needed")
+        return list(map(StoredObject._make, found))
 
-    def remember_base(self, one: str, text: str) -> None:
-        """Record a base backup, or what is new about it."""
+    # backups
+
+    def backups(self, folder: str) -> dict[str, str]:
+        """The backups in a folder of the store as JSON texts, by id; oldest first."""
+        found = self.rows("SELECT id, json FROM backups WHERE folder = ? ORDER BY id", folder)
+        return {str(one): str(text) for one, text in found}
+
+    def remember_backup(self, folder: str, one: str, text: str) -> None:
+        """Record a backup, or what is new about it."""
         with self.write() as db:
-            db.execute("INSERT OR REPLACE INTO bases(id, json) VALUES (?, ?)", (one, text))
+            db.execute("INSERT OR REPLACE INTO backups VALUES (?, ?, ?)", (folder, one, text))
 
-    def forget_base(self, one: str) -> None:
-        """Forget a base backup."""
+    def forget_backup(self, folder: str, one: str) -> None:
+        """Forget a backup."""
         with self.write() as db:
-            db.execute("DELETE FROM bases WHERE id = ?", (one,))
+            db.execute("DELETE FROM backups WHERE folder = ? AND id = ?", (folder, one))
 
     # runs
 

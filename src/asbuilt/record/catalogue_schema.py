@@ -11,10 +11,10 @@ CATALOGUE: Final = Layout(
     code="CATALOGUE",
     remedy="the archiver moves it aside and fills a new one from the store when it is started again",
     application=0x61736263,  # "asbc"
-    version=1,
+    version=2,
     columns={
         "stored": ("key", "size", "sha256", "at", "checked_at"),
-        "bases": ("id", "json"),
+        "backups": ("folder", "id", "json"),
         "runs": ("id", "kind", "began", "ended", "result", "said"),
         "facts": ("key", "value"),
     },
@@ -26,7 +26,11 @@ CATALOGUE: Final = Layout(
             at REAL NOT NULL,
             checked_at REAL) WITHOUT ROWID""",
         "CREATE INDEX IF NOT EXISTS stored_by_check ON stored(coalesce(checked_at, at))",
-        "CREATE TABLE IF NOT EXISTS bases(id TEXT PRIMARY KEY, json TEXT NOT NULL)",
+        """CREATE TABLE IF NOT EXISTS backups(
+            folder TEXT NOT NULL,
+            id TEXT NOT NULL,
+            json TEXT NOT NULL,
+            PRIMARY KEY (folder, id)) WITHOUT ROWID""",
         """CREATE TABLE IF NOT EXISTS runs(
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             kind TEXT NOT NULL,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from asbuilt.plan.archive import Archive, build_archive, find_gaps
 from asbuilt.plan.basebackup import BaseBackup
 from asbuilt.plan.choice import choose
+from asbuilt.plan.keeping import Policy
 from asbuilt.plan.replay import which_needed
-from asbuilt.plan.retention import Policy, Prune, decide_prune
+from asbuilt.plan.retention import Prune, decide_prune
 from asbuilt.plan.stored import SegmentName, Stored, parse_key, render_piece_key, render_segment_key
 from asbuilt.plan.target import BackupTarget, LatestTarget
 from asbuilt.plan.timelines import Fork, Timelines

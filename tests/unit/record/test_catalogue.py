@@ -89,14 +89,14 @@ def test_bases_and_watermark(path: Path) -> None:
         with catalogue.write():
             catalogue.remember([wal(1)])
             catalogue.remember_watermark(Watermark(2, "0/3000000", 99.5))
-        catalogue.remember_base("20261127T000000Z", "{}")
-        catalogue.remember_base("20261126T000000Z", "{}")
-        catalogue.remember_base("20261126T000000Z", '{"verified": true}')
-        catalogue.remember_base("20261128T000000Z", "{}")
-        catalogue.forget_base("20261128T000000Z")
+        catalogue.remember_backup("base", "20261127T000000Z", "{}")
+        catalogue.remember_backup("base", "20261126T000000Z", "{}")
+        catalogue.remember_backup("base", "20261126T000000Z", '{"verified": true}')
+        catalogue.remember_backup("base", "20261128T000000Z", "{}")
+        catalogue.forget_backup("base", "20261128T000000Z")
     with closing(opened(path)) as catalogue:
         assert catalogue.watermark() == Watermark(2, "0/3000000", 99.5)
-        assert list(catalogue.bases().items()) == [
+        assert list(catalogue.backups("base").items()) == [
             ("20261126T000000Z", '{"verified": true}'),
             ("20261127T000000Z", "{}"),
         ]

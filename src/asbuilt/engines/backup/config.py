@@ -9,11 +9,13 @@ from asbuilt.engines.postgresql.config import REPLICATOR, SLOT
 from asbuilt.engines.seaweedfs.config import bucket_name
 from asbuilt.engines.seaweedfs.names import REGION
 from asbuilt.graph.model import Kind
+from asbuilt.plan.copies import DATABASE, PARTS, Part
 
 if TYPE_CHECKING:
     from asbuilt.graph.model import Architecture
     from asbuilt.plan.site import Site
 
+_KINDS: Final[dict[Part, Kind]] = {"cache": Kind.CACHE, "objects": Kind.OBJECTS, "files": Kind.FILES}
 _SPOOL_LIMIT: Final = 64 * 16 * 2**20
 """Bytes of log (64 segments) that wait here while the store is away; more wait in the database."""
 
@@ -56,5 +58,6 @@ def build_settings(architecture: Architecture, site: Site) -> BackupSettings | N
         programs=tuple((name, tools.programs[name]) for name in names if name in tools.programs),
         env=tuple(sorted(tools.env.items())),
         schedule=backup.schedule,
+        parts=(DATABASE, *(part for part in PARTS if architecture.of(_KINDS[part]))),
         data=tuple(str(site.node_dir(node.id) / "data") for node in nodes),
     )

@@ -36,6 +36,7 @@ class BackupSettings:
         env: variables that they need.
         schedule: `hourly` or `daily`.
         data: data directories of the database nodes.
+        parts: what is backed up: `database`, and what else there is of `cache`, `objects`, `files`.
     """
 
     prefix: str
@@ -56,6 +57,7 @@ class BackupSettings:
     env: tuple[tuple[str, str], ...]
     schedule: str
     data: tuple[str, ...]
+    parts: tuple[str, ...]
 
 
 def variable(name: str) -> str:
@@ -77,6 +79,7 @@ def from_json(raw: dict[str, Any]) -> BackupSettings:
             "recipients": tuple(raw["recipients"]),
             "hosts": tuple(raw["hosts"]),
             "data": tuple(raw["data"]),
+            "parts": tuple(raw["parts"]),
             "programs": tuple((name, path) for name, path in raw["programs"]),
             "env": tuple((name, value) for name, value in raw["env"]),
         }

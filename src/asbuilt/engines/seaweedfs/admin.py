@@ -6,12 +6,16 @@ import datetime as dt
 import hashlib
 import hmac
 import http.client
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from asbuilt.values.errors import AsbuiltError
 from asbuilt.values.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 _OK: Final = range(200, 300)
 _TIMEOUT: Final = 20.0
@@ -28,24 +32,39 @@ def render_signature(
     method: str,
     host: str,
     path: str,
-    body: bytes,
+    body: bytes | None,
     *,
     access: Secret,
     secret: Secret,
     region: str,
     at: dt.datetime,
     query: str = "",
+    more: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Headers of a request signed with AWS Signature Version 4. `path` and `query` are encoded already."""
+    """Headers of a request signed with AWS Signature Version 4. `path` and `query` are encoded already.
+
+    `body` None: what is sent is not signed, because it is not known yet. `more`: other headers to be sent, by
+    names in small letters.
+    """
     stamp = at.strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
-    digest = hashlib.sha256(body).hexdigest()
-    headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": stamp}
+    digest = "UNSIGNED-PAYLOAD" if body is None else hashlib.sha256(body).hexdigest()
+    headers = {**(more or {}), "host": host, "x-amz-content-sha256": digest, "x-amz-date": stamp}
     names = sorted(headers)
     canonical = "\n".join(
-        [method, path, query, *(f"{name}:{headers[name]}" for name in names), "", ";".join(names), digest]
+        [
+            method,
+            path,
+            query,
+            *(f"{name}:{' '.join(headers[name].split())}" for name in names),
+            "",
+            ";".join(names),
+            digest,
+        ]
     )
-    to_sign = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+    # the bytes that http.client sends for a header
+    hashed = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
+    to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashed}"
     key = f"AWS4{secret.reveal()}".encode()
     for part in (stamp[:8], region, "s3", "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -69,23 +88,40 @@ class Gateway:
 
     def ask(self, method: str, path: str, body: bytes = b"", *, query: str = "") -> tuple[int, str]:
         """Status and text of the answer. Raises OSError or HTTPException when nobody answers."""
+        with self.request(method, path, body, query=query) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+
+    @contextmanager
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] = b"",
+        *,
+        query: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer, to be read within the block. `more`: headers; a body in parts needs its content-length.
+
+        Raises OSError or HTTPException when nobody answers.
+        """
         encoded = quote(path, safe="/-_.~")
         headers = render_signature(
             method,
             f"{self.host}:{self.port}",
             encoded,
-            body,
+            body if isinstance(body, bytes) else None,
             access=self.access,
             secret=self.secret,
             region=self.region,
             at=dt.datetime.now(dt.UTC),
             query=query,
+            more=more,
         )
         connection = http.client.HTTPConnection(self.host, self.port, timeout=_TIMEOUT)
         try:
             connection.request(method, f"{encoded}?{query}" if query else encoded, body=body, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode(errors="replace")
+            yield connection.getresponse()
         finally:
             connection.close()
 

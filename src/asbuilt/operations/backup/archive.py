@@ -6,9 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from asbuilt.exec.sealing import open_sealed
+from asbuilt.operations.backup.notes import BASE
 from asbuilt.operations.backup.state import read_state
 from asbuilt.plan.archive import Archive, Watermark, build_archive
 from asbuilt.plan.basebackup import BaseBackup, from_json
+from asbuilt.plan.copies import PARTS, Copy
+from asbuilt.plan.copies import from_json as copy_from_json
 from asbuilt.plan.stored import HistoryName, Stored, parse_key
 from asbuilt.plan.timelines import Fork, Timelines, parse_history
 from asbuilt.plan.wal import Lsn
@@ -31,7 +34,12 @@ def read_archive(backups: Backups) -> Archive:
 
 def read_backups(backups: Backups) -> tuple[BaseBackup, ...]:
     """The base backups, oldest first."""
-    return tuple(from_json(text) for text in backups.catalogue.bases().values())
+    return tuple(from_json(text) for text in backups.catalogue.backups(BASE).values())
+
+
+def read_copies(backups: Backups) -> tuple[Copy, ...]:
+    """The copies of the cache, of objects and of files; of each part oldest first."""
+    return tuple(copy_from_json(text) for part in PARTS for text in backups.catalogue.backups(part).values())
 
 
 def _read_watermark(backups: Backups) -> Watermark | None:

@@ -7,6 +7,7 @@ keeps it from it is in its log and in STATE.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -30,8 +31,10 @@ from asbuilt.operations.backup.shipper import Received, Shipper, read_spool
 from asbuilt.operations.backup.state import STATE, WITHIN, ArchiveState, catalogue_path, to_json
 from asbuilt.operations.backup.taking_in import take_in
 from asbuilt.operations.progress import log_line
+from asbuilt.plan.copies import DATABASE
+from asbuilt.plan.schedule import Tried, which_due
 from asbuilt.plan.wal import Lsn
-from asbuilt.record.catalogue import Catalogue, StoredObject, Watermark
+from asbuilt.record.catalogue import Catalogue, Kind, StoredObject, Watermark
 from asbuilt.record.vault import Vault
 from asbuilt.targets.local.files import write_atomically
 from asbuilt.values.errors import AsbuiltError
@@ -45,12 +48,18 @@ _DUE_EVERY: Final = 30.0
 _FIRST_AFTER: Final = 60.0
 """A new environment gets its first backup so late that it does not compete with its start."""
 _RETRY: Final = (2.0, 5.0, 10.0, 30.0)
-_RETRY_BASE: Final = 900.0
-"""Seconds until a backup that failed is tried again."""
 _SCRUB_EVERY: Final = 3600.0
 _NOTE_EVERY: Final = 30.0
 """Seconds after which the catalogue is told again that there was nothing new; STATE says it at once."""
-_PERIODS: Final = {"hourly": 3600.0, "daily": 86400.0}
+_KINDS: Final[dict[str, Kind]] = {
+    DATABASE: "base",
+    "cache": "cache",
+    "objects": "objects",
+    "files": "files",
+}
+"""What taking a backup of a part is called in the catalogue."""
+_TRIES: Final = 20
+"""Runs that are looked at for the last good one."""
 
 
 @dataclass
@@ -81,7 +90,7 @@ class Archiver:
         )
         self._pace = _Pace(due=time.monotonic() + _FIRST_AFTER)
         self._job: subprocess.Popen[bytes] | None = None
-        self._action = ""
+        self._begun = 0.0
         self._bucket_made = False
         self._said = self._written = ""
         self._positions = Positions(
@@ -161,8 +170,9 @@ class Archiver:
         note_system(self._settings, self._secret, self._system)
         if self._catalogue.incomplete:
             take_in(self._catalogue, self._store)
-        if self._catalogue.find(README) is None:
-            put = self._store.put(README, io.BytesIO(TEXT.encode()))
+        readme, text = self._catalogue.find(README), TEXT.encode()
+        if readme is None or readme.sha256 != hashlib.sha256(text).hexdigest():
+            put = self._store.put(README, io.BytesIO(text))
             self._catalogue.remember([StoredObject(README, put.size, put.sha256, time.time())])
         self._bucket_made = True
 
@@ -187,35 +197,41 @@ class Archiver:
     def _end_job(self) -> None:
         if self._job is None or self._job.poll() is None:
             return
-        if self._job.returncode == 0 and self._action == "backup":
+        last = self._catalogue.runs(1, kind="base")
+        if last and last[0].result == "done" and last[0].began >= self._begun:
             self._lost = ""
         self._job = None
 
     def _start_due(self) -> None:
         if self._job is not None or self._problem:
             return
-        if self._lost or self._is_due():
-            self._start_job("backup")
+        due = self._find_due()
+        if due:
+            self._start_job("backup", *due)
         elif self._catalogue.due(time.time() - WITHIN, limit=1) and self._is_time_to_scrub():
             self._start_job("scrub")
 
-    def _start_job(self, action: str) -> None:
-        self._action = action
-        words = (own_python(), "-P", "-m", "asbuilt.operations.backup.job", action, *self._stage_words)
+    def _start_job(self, action: str, *parts: str) -> None:
+        self._begun = time.time()
+        module = ("-P", "-m", "asbuilt.operations.backup.job")
+        words = (own_python(), *module, action, *self._stage_words, *parts)
         self._job = subprocess.Popen(words, stdin=subprocess.DEVNULL)
 
     def _is_time_to_scrub(self) -> bool:
         last = self._catalogue.runs(limit=1, kind="scrub")
         return not last or time.time() - last[0].began >= _SCRUB_EVERY
 
-    def _is_due(self) -> bool:
-        tried = [run.began for run in self._catalogue.runs(limit=1, kind="base")]
-        period = _PERIODS[self._settings.schedule]
-        done = [run.began for run in self._catalogue.runs(limit=20, kind="base") if run.result == "done"]
-        now = time.time()
-        if tried and now - tried[0] < min(_RETRY_BASE, period):
-            return False
-        return not done or now - done[0] >= period
+    def _find_due(self) -> tuple[str, ...]:
+        """The parts that a backup is due of: the database also where its log was lost."""
+        tried = {
+            part: [
+                Tried(run.began, run.result == "done")
+                for run in self._catalogue.runs(limit=_TRIES, kind=_KINDS[part])
+            ]
+            for part in self._settings.parts
+        }
+        due = which_due(self._settings.parts, tried, self._settings.schedule, time.time())
+        return (DATABASE, *(one for one in due if one != DATABASE)) if self._lost else due
 
     def _find_mark(self) -> Watermark | None:
         mark = self._catalogue.watermark()

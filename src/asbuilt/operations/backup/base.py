@@ -19,13 +19,13 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from asbuilt.exec.streams import Proven
 from asbuilt.operations.backup.context import Backups, fail, hold
+from asbuilt.operations.backup.notes import BASE, choose_own_id, note_stored, running, write_down
 from asbuilt.operations.backup.receiver import render_connection
 from asbuilt.operations.backup.state import read_state
 from asbuilt.operations.backup.tarwatch import TarWatch
-from asbuilt.operations.progress import Event
+from asbuilt.operations.progress import Event, ticking
 from asbuilt.plan.basebackup import BaseBackup, to_json
 from asbuilt.plan.wal import Lsn
-from asbuilt.record.catalogue import StoredObject
 
 if TYPE_CHECKING:
     from asbuilt.record.catalogue import Watermark
@@ -64,6 +64,10 @@ class _Copy:
             elif line.strip():
                 self.said.append(line.strip())
 
+    def render(self) -> str:
+        """How far it is."""
+        return f"{self.done / 1e6:,.0f} of {self.total / 1e6:,.0f} MB copied"
+
     def prove(self) -> None:
         """Raise AsbuiltError BACKUP-003 unless it ended well."""
         if self.child.wait() != 0:
@@ -85,36 +89,36 @@ class _Facts:
     next_xid: int
 
 
-def take_base(backups: Backups, label: str = "") -> BaseBackup:
-    """Take one. Raises AsbuiltError BACKUP-002 to -005, or what the store says."""
-    with hold(backups, "taking a backup"):
-        run = backups.catalogue.begin_run("base")
-        try:
-            backup = _take(backups, label)
-        except BaseException as error:
-            backups.catalogue.finish_run(run, "failed", {"why": str(error)})
-            raise
-        backups.catalogue.finish_run(run, "done", {"id": backup.id, "size": backup.size})
+def take_base(backups: Backups, label: str = "", one: str = "") -> BaseBackup:
+    """Take one. Raises AsbuiltError BACKUP-002 to -005, or what the store says.
+
+    Args:
+        backups: of the environment.
+        label: what its owner calls it.
+        one: its id, by default of this moment.
+    """
+    with hold(backups, "taking a backup"), running(backups, "base") as said:
+        backup = _take(backups, label, one or choose_own_id(backups))
+        said.update(id=backup.id, size=backup.size)
         return backup
 
 
-def _take(backups: Backups, label: str) -> BaseBackup:
+def _take(backups: Backups, label: str, one: str) -> BaseBackup:
     _await_stream(backups)
     began = datetime.now(UTC)
-    one = f"{began:%Y%m%dT%H%M%SZ}"
-    key = f"base/{one}/base.tar.zst.age"
+    key = f"{BASE}/{one}/base.tar.zst.age"
     copy = _start(backups, one)
     listener = threading.Thread(target=copy.listen, daemon=True)
     listener.start()
-    ticker = _Ticker(backups, copy)
-    ticker.start()
     try:
         watch = TarWatch(copy.out, frozenset({_MANIFEST}))
-        with backups.sealer.seal(Proven(watch, copy.prove)) as sealed:
+        with (
+            ticking(backups.tell, SUBJECT, copy.render),
+            backups.sealer.seal(Proven(watch, copy.prove)) as sealed,
+        ):
             put = backups.store.put(key, sealed, expected=copy.total)
             clear = sealed.clear.size
     finally:
-        ticker.over.set()
         copy.child.kill()
         copy.child.wait()
         listener.join(5.0)
@@ -138,19 +142,14 @@ def _take(backups: Backups, label: str) -> BaseBackup:
         next_xid=facts.next_xid,
     )
     _await_archived(backups, timeline, max(stop, Lsn.parse(facts.mark.partition("@")[2])))
-    backups.catalogue.remember([StoredObject(key, put.size, put.sha256, time.time())])
+    note_stored(backups, key, put)
     remember_backup(backups, backup)
     return backup
 
 
 def remember_backup(backups: Backups, backup: BaseBackup) -> None:
-    """Write down what is known of a backup: beside it, and in the catalogue."""
-    text = to_json(backup)
-    key = f"base/{backup.id}/backup.json"
-    put = backups.store.put(key, io.BytesIO(text.encode()))
-    with backups.catalogue.write():
-        backups.catalogue.remember([StoredObject(key, put.size, put.sha256, time.time())])
-        backups.catalogue.remember_base(backup.id, text)
+    """Write down what is known of a backup."""
+    write_down(backups, BASE, backup.id, to_json(backup))
 
 
 def _start(backups: Backups, one: str) -> _Copy:
@@ -185,22 +184,6 @@ def _start(backups: Backups, one: str) -> _Copy:
         words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     return _Copy(child, cast("IO[bytes]", child.stdout), cast("IO[bytes]", child.stderr))
-
-
-class _Ticker(threading.Thread):
-    """Tells once a second how much was copied."""
-
-    def __init__(self, backups: Backups, copy: _Copy) -> None:
-        super().__init__(daemon=True)
-        self.over = threading.Event()
-        self._backups, self._copy = backups, copy
-
-    def run(self) -> None:
-        """Until it is over."""
-        began = time.monotonic()
-        while not self.over.wait(1.0):
-            words = f"{self._copy.done / 1e6:,.0f} of {self._copy.total / 1e6:,.0f} MB copied"
-            self._backups.tell(Event("waiting", SUBJECT, words, time.monotonic() - began))
 
 
 def _read_manifest(text: bytes | None) -> tuple[int, Lsn, Lsn]:

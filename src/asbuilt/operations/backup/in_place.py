@@ -54,7 +54,7 @@ def restore_in_place(backups: Backups, choice: Choice) -> Restored:
             "a restore is replacing the database and is not finished",
             hint=f"asbuilt restore {backups.stage.environment} --in-place --resume goes on with it",
         )
-    check_room(backups, choice)
+    check_room(backups, choice.backup.clear_size)
     point = _keep_present(backups)
     sidecar = SideCar(backups, root / "in-place", backups.prepared.site.addresses["backup-1"])
     with hold(backups, "restoring in place"):

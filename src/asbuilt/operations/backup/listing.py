@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from asbuilt.operations.backup.archive import read_archive
+from asbuilt.operations.backup.archive import read_archive, read_copies
 from asbuilt.operations.backup.lineage import find_system, list_systems
 from asbuilt.operations.backup.state import read_state
+from asbuilt.plan.copies import PARTS, Copy, name_part
 from asbuilt.plan.refusals import find_bounds
 from asbuilt.plan.windows import find_windows
 from asbuilt.values.clock import render_utc
@@ -29,6 +30,7 @@ def read_listing(backups: Backups) -> dict[str, Any]:
         "system": own,
         "other_systems": [one for one in list_systems(backups.settings, backups.secret) if one != own],
         "backups": [describe(one) for one in reversed(archive.backups)],
+        "copies": [describe(one) for one in sorted(read_copies(backups), key=_newest_first)],
         "windows": [_window(one) for one in windows],
         "archive": None
         if state is None
@@ -44,16 +46,18 @@ def read_listing(backups: Backups) -> dict[str, Any]:
     }
 
 
-def describe(one: BaseBackup) -> dict[str, Any]:
+def _newest_first(one: Copy) -> tuple[float, int]:
+    return -one.ended.timestamp(), PARTS.index(one.part)
+
+
+def describe(one: BaseBackup | Copy) -> dict[str, Any]:
     """A backup as JSON values."""
-    return {
+    common = {
         "id": one.id,
+        "part": name_part(one),
         "label": one.label,
         "began": render_utc(one.began),
         "ended": render_utc(one.ended),
-        "timeline": one.timeline,
-        "start": str(one.start),
-        "stop": str(one.stop),
         "size": one.size,
         "clear_size": one.clear_size,
         "version": one.version,
@@ -66,6 +70,9 @@ def describe(one: BaseBackup) -> dict[str, Any]:
             "why": one.verified.why,
         },
     }
+    if isinstance(one, Copy):
+        return {**common, "count": one.count, "problems": one.problems}
+    return {**common, "timeline": one.timeline, "start": str(one.start), "stop": str(one.stop)}
 
 
 def _window(one: Window) -> dict[str, Any]:

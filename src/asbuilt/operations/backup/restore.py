@@ -29,8 +29,10 @@ from asbuilt.values.errors import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import tzinfo
+    from pathlib import Path
 
     from asbuilt.operations.session import Session
+    from asbuilt.plan.copies import Copy
     from asbuilt.values.stage import Stage
 
 _ROOM: Final = 1.1
@@ -78,7 +80,7 @@ def restore_beside(backups: Backups, choice: Choice) -> Restored:
     stage, site = backups.stage, backups.prepared.site
     with hold(backups, "restoring a copy"):
         drop_sidecar(stage, backups.tell, verb="restore")
-        check_room(backups, choice)
+        check_room(backups, choice.backup.clear_size)
         sidecar = SideCar(
             backups, sidecar_dir(site), site.addresses["backup-1"], site.ports["postgresql"], durable=True
         )
@@ -105,10 +107,12 @@ def restore_beside(backups: Backups, choice: Choice) -> Restored:
 
 
 def drop_sidecar(stage: Stage, tell: Callable[[Event], None], *, verb: str = "restore") -> bool:
-    """Stop and delete the copy beside the database; False when there is none."""
-    folder = stage.root / "sidecar"
+    """Stop and delete the copy beside the database, and what else was restored; False when there is none."""
+    folder, others = stage.root / "sidecar", restored_dir(stage)
+    found = others.exists()
+    shutil.rmtree(others, ignore_errors=True)
     if not read_facts(stage, None).get(SIDECAR) and not folder.exists():
-        return False
+        return found
     with open_session(stage, verb, tell) as session, session.operation({"drop": "sidecar"}):
         client = find_agent(stage.root)
         if client is not None:
@@ -119,6 +123,22 @@ def drop_sidecar(stage: Stage, tell: Callable[[Event], None], *, verb: str = "re
     return True
 
 
+def restored_dir(stage: Stage) -> Path:
+    """Where cache, objects and files are restored to when no folder is named."""
+    return stage.root / "restored"
+
+
+def claim_own_folder(stage: Stage, copy: Copy) -> Path:
+    """The folder for what is restored of a backup. What was restored there before is replaced."""
+    folder = restored_dir(stage) / copy.id
+    old = folder / ("dump.rdb" if copy.part == "cache" else copy.part)
+    if old.is_dir():
+        shutil.rmtree(old)
+    else:
+        old.unlink(missing_ok=True)
+    return folder
+
+
 def _recover(sidecar: SideCar, choice: Choice, backups: Backups) -> tuple[str, str]:
     """Fetch and replay. Where it ended, and when the last transaction in it was committed."""
     sidecar.fetch(choice.backup)
@@ -126,15 +146,16 @@ def _recover(sidecar: SideCar, choice: Choice, backups: Backups) -> tuple[str, s
     return str(end), sidecar.last_commit
 
 
-def check_room(backups: Backups, choice: Choice) -> None:
-    """Raise RefusedError RESTORE-032 unless there is room for the copy."""
-    needed = int(choice.backup.clear_size * _ROOM)
-    free = shutil.disk_usage(backups.stage.root).free
+def check_room(backups: Backups, size: int, folder: Path | None = None) -> None:
+    """Raise RefusedError RESTORE-032 unless there is room for so many bytes, here or in a folder."""
+    needed = int(size * _ROOM)
+    folder = folder or backups.stage.root
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise RefusedError(
             "RESTORE-032",
             f"the copy needs {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free",
-            where=str(backups.stage.root),
+            where=str(folder),
             hint="free some space, then try again",
         )
 

@@ -7,19 +7,25 @@ a backup that needs it is no longer called good.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asbuilt.exec.store import DIFFERENT, MISSING
-from asbuilt.operations.backup.archive import read_backups
+from asbuilt.operations.backup.archive import read_backups, read_copies
 from asbuilt.operations.backup.base import remember_backup
+from asbuilt.operations.backup.manifests import open_manifest
+from asbuilt.operations.backup.notes import BASE
+from asbuilt.operations.backup.snapshot import remember_copy
 from asbuilt.operations.backup.state import WITHIN
 from asbuilt.plan.basebackup import Verification
+from asbuilt.plan.manifest import BLOBS, render_blob_key
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
     from asbuilt.operations.backup.context import Backups
+    from asbuilt.plan.copies import Copy
     from asbuilt.record.catalogue import StoredObject
 
 _BATCH: Final = 20_000
@@ -69,8 +75,27 @@ def _read(backups: Backups, one: StoredObject) -> str:
 
 
 def _tell_backups(backups: Backups, damaged: list[str]) -> None:
-    ids = {key.split("/")[1] for key in damaged if key.startswith("base/")}
+    """A backup that needs one of these is no longer good. A piece is stored again by the next that has it."""
+    if not damaged:
+        return
+    ids = {tuple(key.split("/")[:2]) for key in damaged}
+    pieces = {key for key in damaged if key.startswith(BLOBS)}
+    backups.catalogue.forget(pieces)
     for backup in read_backups(backups):
-        if backup.id in ids:
-            tried = Verification(datetime.now(UTC), good=False, seconds=0.0, why="its object is damaged")
-            remember_backup(backups, replace(backup, verified=tried))
+        if (BASE, backup.id) in ids:
+            remember_backup(backups, replace(backup, verified=_judge("its object is damaged")))
+    for copy in read_copies(backups):
+        if (copy.part, copy.id) in ids:
+            remember_copy(backups, replace(copy, verified=_judge("its object is damaged")))
+        elif copy.part != "cache" and pieces and not copy.bad and _needs(backups, copy, pieces):
+            remember_copy(backups, replace(copy, verified=_judge("pieces of it are damaged")))
+
+
+def _judge(why: str) -> Verification:
+    return Verification(datetime.now(UTC), good=False, seconds=0.0, why=why)
+
+
+def _needs(backups: Backups, copy: Copy, pieces: set[str]) -> bool:
+    with suppress(AsbuiltError), open_manifest(backups, copy) as (_, entries):
+        return any(render_blob_key(name) in pieces for entry in entries for name in entry.blobs)
+    return False

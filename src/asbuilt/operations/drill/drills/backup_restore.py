@@ -45,7 +45,7 @@ def run(track: Track, _: str) -> None:
         base = take_base(backups, "drill")
         track.figures["seconds to take the backup"] = round(time.monotonic() - began, 3)
         wait_archived(track, backups, push_log(backups))  # what it is tried with, whole
-        tried = verify(backups, base.id)
+        tried = verify(backups, base)
         if tried.verified is not None:
             track.figures["seconds to verify it"] = tried.verified.seconds
             track.evidence.append(f"the backup {base.id} is good: {tried.verified.why}")
