@@ -7,6 +7,7 @@ be gone. What the store does not let go (it is locked, or our key may not) stays
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -66,16 +67,18 @@ def prune(backups: Backups, *, dry: bool = False) -> Pruned:
         }
         gone = [one for one in copies if one.id not in kept[one.part]]
         remover = _Remover(backups, dry=dry)
-        with running(backups, "prune") as said:
+        with ExitStack() as stack:
+            said = {} if dry else stack.enter_context(running(backups, "prune"))
             for one in decided.backups:
                 remover.remove_backup(BASE, one)
             for copy in gone:
                 remover.remove_backup(copy.part, copy.id)
             remover.remove(_find_leftovers(backups))
-            remover.remove([found for key in decided.wal if (found := backups.catalogue.find(key))])
+            remover.remove(found for key in decided.wal if (found := backups.catalogue.find(key)))
             _sweep(backups, remover, [one for one in copies if one.id in kept[one.part]], swept=not gone)
-            said.update(backups=remover.backups, objects=remover.objects, locked=remover.locked, dry=dry)
-    return _describe(decided, kept, gone, remover)
+            pruned = _describe(decided, kept, gone, remover)
+            said.update(backups=list(pruned.backups), objects=pruned.objects, locked=pruned.locked)
+    return pruned
 
 
 def _describe(
