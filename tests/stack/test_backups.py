@@ -14,11 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from asbuilt.engines.redis.resp import Client
+from asbuilt.engines.seaweedfs.admin import Gateway
+from asbuilt.engines.seaweedfs.contents import Contents
+from asbuilt.engines.seaweedfs.names import REGION
+from asbuilt.plan.manifest import Entry
+from asbuilt.values.secret import Secret
 from support import until
 from support.live import TINY_APP, Live, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from asbuilt.exec.streams import Readable
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -26,11 +34,13 @@ SPEC = """\
 name: kept
 app: {{command: {python} app.py, build: none, instances: 1, memory: 256MB, disk: 1GB}}
 database: {{storage: 10GB, replicas: {replicas}, memory: 128MB, backup: {{folder: {folder}, verify: false}}}}
-cache: none
-objects: none
-files: none
+cache: {{replicas: 1, memory: 64MB}}
+objects: {{storage: 1GB}}
+files: {{storage: 1GB}}
 environments: {{production: {{}}}}
 """
+
+CREATE = ("backup", "production", "create", "--only", "database")
 
 
 def sql(live: Live, text: str, *words: str) -> str:
@@ -71,7 +81,7 @@ def live(module_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def backup(live: Live) -> str:
     """A first backup, with two orders before it and two after."""
     sql(live, "INSERT INTO orders(what) VALUES ('one'), ('two')")
-    one = str(live.json("backup", "production", "create", "--label", "first")["backup"]["id"])
+    one = str(live.json(*CREATE, "--label", "first")["backup"]["id"])
     sql(live, "INSERT INTO orders(what) VALUES ('three'), ('four')")
     return one
 
@@ -173,7 +183,7 @@ def test_in_place_takes_the_database_back_and_the_present_is_kept(live: Live, ba
     labels = [one["label"] for one in live.json("backup", "production", "list")["backups"]]
     assert labels[0] == "before-restore"
     # and the archive goes on, on the timeline that came of it
-    live.json("backup", "production", "create", "--label", "after")
+    live.json(*CREATE, "--label", "after")
     archived(live)
     live.json("restore", "production", "--to", "latest")
     assert sql(live, "SELECT count(*) FROM orders WHERE what = 'after'", "--sidecar") == "1"
@@ -207,7 +217,7 @@ def _writes(live: Live) -> bool:
 def test_damage_is_found(live: Live, backup: str) -> None:
     """C5: flipped bytes in a stored backup; the next verification says so and names the last good one."""
     vault = Path(os.environ["ASBUILT_HOME"]) / "vault"
-    second = str(live.json("backup", "production", "create")["backup"]["id"])
+    second = str(live.json(*CREATE)["backup"]["id"])
     (path,) = vault.rglob(f"base/{second}/base.tar.zst.age")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -219,6 +229,130 @@ def test_damage_is_found(live: Live, backup: str) -> None:
     assert listed[second]["verified"]["good"] is False
 
 
+class Stored:
+    """The cache, the bucket and the files of an environment, as its app has them."""
+
+    def __init__(self, live: Live) -> None:
+        self.secrets = json.loads((live.root / "secrets.json").read_text())
+        self.place = json.loads((live.root / "place.json").read_text())
+        self.files = live.root / "files"
+        self.live = live
+        key = Secret(self.secrets["objects.app.access"]), Secret(self.secrets["objects.app.secret"])
+        gateway = Gateway(self.place["addresses"]["objects-1"], self.place["ports"]["s3"], REGION, *key)
+        self.bucket = Contents(gateway, "kept-production")
+
+    def cache(self) -> Client:
+        """A connection to the primary of the cache."""
+        host = self.place["addresses"][self.live.primary("cache")]
+        return Client(host, self.place["ports"]["redis"], self.secrets["cache.password"])
+
+    def put(self, key: str, content: bytes, **headers: str) -> None:
+        """An object."""
+        more = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+        self.bucket.write(Entry(key, "object", len(content), headers=more), [content])
+
+    def seen(self) -> dict[str, Any]:
+        """Everything that is stored."""
+        found: dict[str, Any] = {}
+        for entry in self.bucket.walk():
+            content: list[bytes] = []
+            read = self.bucket.read(entry, lambda reader, to=content: (to.append(_all(reader)) or (), 0))  # type: ignore[misc, func-returns-value]
+            assert read is not None
+            found[f"object {entry.path}"] = (read.headers, content)
+        for path in sorted(self.files.rglob("*")):
+            status = path.lstat()
+            about = (status.st_mode, path.readlink() if path.is_symlink() else status.st_mtime_ns)
+            found[f"file {path.relative_to(self.files)}"] = (about, path.is_file() and path.read_bytes())
+        with self.cache() as client:
+            keys = client.ask("KEYS", "*")
+            assert isinstance(keys, list)
+            found |= {f"key {key}": client.ask("GET", str(key)) for key in keys}
+        return found
+
+
+def _all(reader: Readable) -> bytes:
+    return b"".join(iter(lambda: reader.read(2**20), b""))
+
+
+@pytest.fixture(scope="module")
+def things(live: Live) -> Stored:
+    """Something in each of them."""
+    stored = Stored(live)
+    with stored.cache() as client:
+        for number in range(500):
+            client.ask("SET", f"k{number}", f"value {number}")
+    stored.put(
+        "invoices/2026/1 + 1.pdf", os.urandom(100_000), content_type="application/pdf", x_amz_meta_who="me"
+    )
+    stored.put("big", os.urandom(9_000_000), content_type="video/mp4", cache_control="max-age=60")
+    stored.put("ü", b"")
+    (stored.files / "avatars").mkdir(mode=0o750)
+    (stored.files / "avatars" / "1.png").write_bytes(os.urandom(3000))
+    (stored.files / "link").symlink_to("/etc/passwd")
+    return stored
+
+
+PARTS = ("--only", "cache", "--only", "objects", "--only", "files")
+
+
+def test_cache_objects_and_files_come_back(live: Live, things: Stored, tmp_path: Path) -> None:
+    then = things.seen()
+    taken = live.json("backup", "production", "create", "--label", "parts", *PARTS)["backups"]
+    assert [(one["part"], one["count"]) for one in taken] == [("cache", 500), ("objects", 3), ("files", 2)]
+    again = live.json("backup", "production", "create", "--only", "objects", "--only", "files")["backups"]
+    assert all(one["size"] < 5000 for one in again), "nothing is stored twice"
+    tried = live.json("backup", "production", "verify", "parts")["backups"]
+    assert [one["verified"]["good"] for one in tried] == [True] * 3
+    for part in ("cache", "objects", "files"):
+        live.json("restore", "production", f"--{part}", "--to", "backup:parts", "--into", str(tmp_path))
+    assert (tmp_path / "dump.rdb").read_bytes()[:5] in {b"REDIS", b"VALKE"}
+    assert [(tmp_path / "objects" / "big").read_bytes()] == then["object big"][1]
+    assert (tmp_path / "files" / "avatars" / "1.png").read_bytes() == then["file avatars/1.png"][1]
+    with things.cache() as client:
+        client.ask("DEL", "k1")
+        client.ask("SET", "k2", "broken")
+        client.ask("SET", "new", "1")
+    things.bucket.remove("big")
+    things.put("ü", b"broken")
+    things.put("new", b"1")
+    (things.files / "avatars" / "1.png").write_text("broken")
+    (things.files / "new").touch()
+    (things.files / "link").unlink()
+    for part in ("cache", "objects", "files"):
+        words = ("restore", "production", f"--{part}", "--to", "backup:parts", "--in-place")
+        assert "CONFIRM-001" in live.run(*words, check=False).stderr
+        done = live.json(*words, "--confirm", "production")
+        assert done["problems"] == []
+        assert done["before"]
+    assert things.seen() == then
+    assert live.up()["changed"] is False
+    live.healthy()
+
+
+def test_a_backup_that_is_killed_does_not_stand_in_the_way(live: Live, things: Stored) -> None:
+    (things.files / "large").write_bytes(os.urandom(100_000_000))
+    vault = Path(os.environ["ASBUILT_HOME"]) / "vault"
+    before = len(list(vault.rglob("blobs/*/*")))
+    words = [sys.executable, "-m", "asbuilt", "backup", "production", "create", "--only", "files"]
+    with subprocess.Popen(
+        words, cwd=live.project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as one:
+        until(
+            lambda: len(list(vault.rglob("blobs/*/*"))) > before + 2,
+            what="some pieces to be stored",
+            within=30,
+        )
+        one.kill()
+    files = [
+        one["id"] for one in live.json("backup", "production", "list")["copies"] if one["part"] == "files"
+    ]
+    (taken,) = live.json("backup", "production", "create", "--only", "files")["backups"]
+    assert taken["size"] < taken["clear_size"] - 10_000_000, "what the killed one stored is used"
+    assert taken["id"] not in files
+    live.run("backup", "production", "prune")
+    assert live.json("backup", "production", "verify", taken["id"])["backups"][0]["verified"]["good"] is True
+
+
 def test_a_lost_catalogue_is_made_again(live: Live, backup: str) -> None:
     before = live.json("backup", "production", "list")
     for pid in live.tree("backup-1"):
@@ -228,7 +362,8 @@ def test_a_lost_catalogue_is_made_again(live: Live, backup: str) -> None:
         path.unlink()
     archived(live)
     after = live.json("backup", "production", "list")
-    assert [one["id"] for one in after["backups"]] == [one["id"] for one in before["backups"]]
+    for part in ("backups", "copies"):
+        assert [one["id"] for one in after[part]] == [one["id"] for one in before[part]]
     assert backup in {one["id"] for one in after["backups"]}
 
 

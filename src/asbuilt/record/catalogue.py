@@ -236,8 +236,8 @@ class Catalogue(Tables):
             tuple(map(StoredObject._make, missing)), tuple(key for (key,) in changed), unknown[0][0]
         )
 
-    def unneeded(self, prefix: str, needed: Iterable[str], before: float) -> list[StoredObject]:
-        """Of the objects whose keys start with `prefix`, those stored before then that are not needed.
+    def unneeded(self, prefix: str, needed: Iterable[str]) -> list[StoredObject]:
+        """Of the objects whose keys start with `prefix`, those that are not needed.
 
         `needed` are keys, in any order and as often as they come; they take no memory.
         """
@@ -249,11 +249,10 @@ class Catalogue(Tables):
                 with self.write() as db:
                     db.executemany("INSERT OR IGNORE INTO temp.needed VALUES (?)", ((key,) for key in batch))
             found = self.rows(
-                "SELECT * FROM stored WHERE key >= ? AND key < ? AND at < ?"
+                "SELECT * FROM stored WHERE key >= ? AND key < ?"
                 " AND key NOT IN (SELECT key FROM needed) ORDER BY key",
                 prefix,
                 prefix + _LAST,
-                before,
             )
             self.rows("DROP TABLE temp.needed")
         return list(map(StoredObject._make, found))

@@ -166,12 +166,13 @@ def _sweep(backups: Backups, remover: _Remover, kept: list[Copy], *, swept: bool
     if not newest:
         return
     try:
-        found = catalogue.unneeded(BLOBS, _find_needed(backups, copies), min(newest.values()))
+        found = catalogue.unneeded(BLOBS, _find_needed(backups, copies))
     except AsbuiltError as error:
         backups.tell(Event("note", "", f"old pieces stay, for a manifest cannot be read: {error.what}"))
         return
-    locked = remover.remove(found)
-    if not remover.dry and not locked:
+    old = [one for one in found if one.at < min(newest.values())]
+    locked = remover.remove(old)
+    if not remover.dry and not locked and len(old) == len(found):
         catalogue.forget_fact(UNSWEPT)
 
 
