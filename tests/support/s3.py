@@ -42,6 +42,10 @@ class Bucket:
     """Whether objects have ETags."""
     refuse: Callable[[str], int | None] = lambda _: None
     """The status for a request that is to fail, as for `asked`."""
+    locked: set[str] = field(default_factory=set)
+    """Keys of objects that are not let go."""
+    checksums: set[str] = field(default_factory=set)
+    """What was put with its SHA-256, like `PUT a`."""
     lose: int = 0
     """Bytes that are lost of each object, silently."""
     cut_after: int | None = None
@@ -139,6 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.state.objects[key] = content[: size - self.state.lose]
 
     def _put(self, key: str, query: dict[str, str], body: bytes) -> None:
+        if "x-amz-checksum-sha256" in self.headers:
+            self.state.checksums.add(f"PUT {key}")
         if "uploadId" in query:
             upload = self.state.uploads.get(query["uploadId"])
             if upload is None:
@@ -156,10 +162,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self, key: str, query: dict[str, str], body: bytes) -> None:
         if "delete" in query:
             gone = [one.text or "" for one in ET.fromstring(body).iter(f"{_NAMESPACE}Key")]  # noqa: S314 - our client's
+            said = ""
             for one in gone:
+                if one in self.state.locked:
+                    why = "<Code>AccessDenied</Code><Message>Access Denied because object protected</Message>"
+                    said += f"<Error><Key>{one}</Key>{why}</Error>"
+                    continue
                 self.state.objects.pop(one, None)
                 self.state.sizes.pop(one, None)
-            said = "".join(f"<Deleted><Key>{one}</Key></Deleted>" for one in gone)
+                said += f"<Deleted><Key>{one}</Key></Deleted>"
             return self._answer(200, f"<DeleteResult>{said}</DeleteResult>".encode())
         if "uploads" in query:
             upload = f"up{len(self.state.asked)}"

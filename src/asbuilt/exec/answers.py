@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 _STATUS: Final = re.compile(r"status code: (\d{3})([\w ]*)")
 _XML: Final = re.compile(r"<(Code|Message)>([^<]*)</\1>")
 _CAUSE: Final = re.compile(r'(?:message|error): "([^"]+)"|\b(InvalidCertificate\([^)]*\)+|TimedOut)')
+_KEPT: Final = re.compile(r"DeleteObjects request failed for key .*?: (.*) \(code: (\w+)\)$")
+_BUSY: Final = frozenset({"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout"})
 _TIMED_OUT: Final = "TimedOut"
 _TOO_BUSY: Final = frozenset({408, 425, 429})
 _SERVER_ERROR: Final = 500
@@ -31,6 +33,9 @@ def parse_said(text: str) -> Said:
         told = " ".join(value for _, value in _XML.findall(line))
         words = f"{status}{found.group(2)}" + (f": {told}" if told else "")
         return Said(words[:_WORDS], passing=status >= _SERVER_ERROR or status in _TOO_BUSY)
+    kept = _KEPT.search(line)
+    if kept:
+        return Said(f"{kept[2]} {kept[1]}".strip()[:_WORDS], passing=kept[2] in _BUSY)
     causes = [first or second for first, second in _CAUSE.findall(structure)]
     if causes and causes[-1] == _TIMED_OUT:
         return Said("no answer in time", passing=True)

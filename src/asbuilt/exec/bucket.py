@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from obstore import Attributes, GetResult
-    from obstore.store import ClientConfig, S3Credential
+    from obstore.store import ClientConfig, S3Config, S3Credential
 
 PATIENCE: Final = 7.0
 """Seconds in which a request that fails is repeated. An upload that fails half-way may take twice that: it
@@ -49,6 +49,8 @@ _BATCH: Final = 1000
 """Keys in one request to delete, and in one answer to list."""
 _CONNECT: Final = 5.0
 _NO_BUCKET: Final = "NoSuchBucket"
+_WANTS_CHECKSUM: Final = "Content-MD5"
+_LOCKED: Final = "the bucket has an object lock: say `locked: true` in database.backup.store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class BucketSettings:
         secret: secret key.
         region: what requests are signed for.
         prefix: folder that all keys are below, like `shop/production/`.
+        checksums: send the SHA-256 of what is put, as a bucket with an object lock asks for.
     """
 
     endpoint: str
@@ -70,6 +73,7 @@ class BucketSettings:
     secret: Secret
     region: str = "us-east-1"
     prefix: str = ""
+    checksums: bool = False
 
 
 class Clients(NamedTuple):
@@ -109,6 +113,7 @@ def _client(settings: BucketSettings, limit: float) -> S3Store:
         "timeout": timedelta(seconds=limit),
         "user_agent": "asbuilt",
     }
+    sums: S3Config = {"checksum_algorithm": "SHA256"} if settings.checksums else {}
     if _is_loopback(url.hostname or ""):
         # those of the environment are used unless one is given; through this one nothing goes
         options |= {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": url.hostname or ""}
@@ -118,6 +123,7 @@ def _client(settings: BucketSettings, limit: float) -> S3Store:
         aws_endpoint_url_s3=settings.endpoint,  # else a variable of that name would win
         region=settings.region,
         virtual_hosted_style_request=False,
+        config=sums,
         skip_signature=False,
         credential_provider=lambda: keys,
         client_options=options,
@@ -270,7 +276,9 @@ class BucketStore(Store):
             REFUSED,
             f"the store of backups refuses: {said}",
             where=f"{self.where} {key}".rstrip(),
-            hint="see that the bucket is there, its keys are right and may use it, and the clocks agree",
+            hint=_LOCKED
+            if _WANTS_CHECKSUM in said
+            else "see that the bucket is there, its keys are right and may use it, and the clocks agree",
         )
 
 

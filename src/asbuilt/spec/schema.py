@@ -263,13 +263,20 @@ class BackupStore(Model):
     """Access key, by reference. It must be allowed to list, read, write and delete."""
     secret_key: SecretReference
     """Secret key, by reference."""
+    locked: bool = False
+    """The bucket has an object lock with a default retention: objects are sent with the checksums that such a
+    bucket asks for. What it does not let go is kept and told of."""
 
 
 class Backup(Model):
-    """When the database is backed up, what is kept, and where."""
+    """When the environment's data is backed up, what is kept, and where."""
 
     schedule: Literal["hourly", "daily"] = "daily"
     """When a full backup is taken; the write-ahead log is archived all the time."""
+    leave_out: Annotated[list[Literal["cache", "objects", "files"]], Field(max_length=3)] = Field(
+        default_factory=list
+    )
+    """What is not backed up with the database. By default all that there is."""
     retention: DurationField = Duration(30 * 86400)
     """How long every backup is kept, and how far back any moment can be restored."""
     long_term: Annotated[DurationField | None, NoneWord] = Duration(365 * 86400)
@@ -285,7 +292,8 @@ class Backup(Model):
     """Public keys (age) that can open the backups, beside the key that asbuilt makes for itself. Without one
     of yours, save what `asbuilt backup ENV key` prints: a lost machine takes its own key along."""
     verify: bool = True
-    """Restore every backup beside the database once it is taken, and check it."""
+    """Try every backup once it is taken: that of the database is restored beside it, the dump of the cache is
+    read by the engine's own check, and pieces of files and objects are read back."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Backup:

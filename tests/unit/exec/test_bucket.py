@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -313,6 +314,17 @@ Generic {
         "Error performing GET http://a in 2ms - Received redirect without LOCATION",
         ("Received redirect without LOCATION", False),
     ),
+    "kept": (
+        (
+            "Generic S3 error: DeleteObjects request failed for key a/b: Access Denied because object "
+            "protected (code: AccessDenied)\n\nDebug source:\nGeneric {"
+        ),
+        ("AccessDenied Access Denied because object protected", False),
+    ),
+    "busy with one": (
+        "Generic S3 error: DeleteObjects request failed for key a/b:  (code: InternalError)",
+        ("InternalError", True),
+    ),
     "else": ("something else", ("something else", True)),
 }
 
@@ -321,3 +333,21 @@ Generic {
 def test_what_obstore_says(name: str) -> None:
     text, said = SAID[name]
     assert parse_said(text) == said
+
+
+def test_what_is_locked_is_refused_and_the_rest_goes(store: Store, server: Bucket) -> None:
+    for key in ("a", "b", "c"):
+        store.put(key, io.BytesIO(b"x"))
+    server.locked = {"b"}
+    error = error_of(lambda: store.delete(["a", "b", "c"]))
+    assert error.code == "STORE-002"
+    assert "object protected" in error.what
+    assert list(server.objects) == ["b"]
+
+
+def test_a_locked_bucket_gets_the_checksums_it_asks_for(server: Bucket) -> None:
+    store = open_bucket(replace(server.settings(), checksums=True))
+    store.put("a", io.BytesIO(b"x"))
+    assert store.put("large", io.BytesIO(LARGE)).size == len(LARGE)
+    assert server.checksums >= {"PUT a"}
+    assert [one for one in server.checksums if one.startswith("PUT large")]

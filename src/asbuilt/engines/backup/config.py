@@ -40,11 +40,13 @@ def build_settings(architecture: Architecture, site: Site) -> BackupSettings | N
         bucket, region = f"{bucket_name(architecture)}-backup", REGION
     tools = site.tools["postgresql"]
     names = ("pg_receivewal", "pg_basebackup", "pg_verifybackup")
+    there = (part for part in PARTS if architecture.of(_KINDS[part]) and part not in backup.leave_out)
     return BackupSettings(
         prefix=f"{architecture.name}/{architecture.environment}/",
         endpoint=endpoint,
         bucket=bucket,
         region=region,
+        locked=store is not None and store.locked,
         own=own,
         folder=str(site.project / backup.folder) if backup.folder else "",
         recipients=tuple(backup.recipients),
@@ -58,6 +60,6 @@ def build_settings(architecture: Architecture, site: Site) -> BackupSettings | N
         programs=tuple((name, tools.programs[name]) for name in names if name in tools.programs),
         env=tuple(sorted(tools.env.items())),
         schedule=backup.schedule,
-        parts=(DATABASE, *(part for part in PARTS if architecture.of(_KINDS[part]))),
+        parts=(DATABASE, *there),
         data=tuple(str(site.node_dir(node.id) / "data") for node in nodes),
     )

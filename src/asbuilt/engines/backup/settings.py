@@ -22,6 +22,7 @@ class BackupSettings:
         endpoint: address of the S3 service; empty where a folder is the store.
         bucket: its bucket.
         region: its region.
+        locked: it has an object lock with a default retention.
         own: the store is the environment's own object storage.
         folder: the folder that is the store, or empty.
         recipients: public keys of the spec that backups are sealed for.
@@ -43,6 +44,7 @@ class BackupSettings:
     endpoint: str
     bucket: str
     region: str
+    locked: bool
     own: bool
     folder: str
     recipients: tuple[str, ...]

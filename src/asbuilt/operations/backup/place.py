@@ -36,7 +36,9 @@ def open_place(settings: BackupSettings, secret: Callable[[str], Secret], system
     else:
         access, key = (Secret(os.environ.get(variable(name), "")) for name in KEYS)
     return open_store(
-        BucketSettings(settings.endpoint, settings.bucket, access, key, settings.region, prefix)
+        BucketSettings(
+            settings.endpoint, settings.bucket, access, key, settings.region, prefix, settings.locked
+        )
     )
 
 

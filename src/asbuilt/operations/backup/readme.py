@@ -42,4 +42,25 @@ was printed by `asbuilt backup ENV key` or belongs to a recipient of the spec.
 
 5. Start it: postgres -D data. It replays the log and then takes connections. The row with the backup's id
    in the table asbuilt.backup_marks (database postgres) proves that it is whole.
+
+The cache (cache/ID): one dump, which a server of the same or a later version loads.
+
+       age -d -i KEYFILE cache/ID/dump.rdb.zst.age | zstd -d > dump.rdb
+
+   Name it in `dbfilename` of a server without an append-only file, or let redis-check-rdb read it.
+
+Files and objects (files/ID, objects/ID): a manifest of JSON lines, and pieces of content that all share.
+
+       age -d -i KEYFILE files/ID/manifest.jsonl.zst.age | zstd -d > manifest.jsonl
+
+   The first line tells of the copy. Each other one has a `path` (of an object its key), a `kind`, `size`,
+   `mode`, `mtime` in nanoseconds, of a link its `target`, of an object its `headers`, and `blobs`: the pieces
+   of its content, in order. One file by hand, here with jq:
+
+       jq -r 'select(.path == "avatars/1.png") | .blobs[]' manifest.jsonl | while read b; do
+           age -d -i KEYFILE blobs/$(echo $b | cut -c1-2)/$b.zst.age | zstd -d; done > 1.png
+
+   The name of a piece is the HMAC-SHA256 of its content; its key is in the first line:
+
+       openssl dgst -sha256 -mac HMAC -macopt hexkey:KEY PIECE
 """
