@@ -11,22 +11,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asbuilt.plan.demand import BUSY, UNKNOWN, Demand, Learned, Sample, Settings, clean, find_demand, learn
-from asbuilt.plan.trend import Trend, begin, follow, jump
+from asbuilt.plan.trend import Trend, begin, follow
 
 if TYPE_CHECKING:
     from asbuilt.spec.schema import App
 
-TOLERANCE: Final = 1.2
-"""The smoothed load may be this much above the target before a server is added."""
-LANDING: Final = 1.15
-"""How much above the target it may be where servers have just left or come: half of the tolerance."""
-UP_DEVIATIONS: Final = 3.0
-"""Standard deviations of the load's noise for which there must be room below all of the CPU."""
-DOWN_DEVIATIONS: Final = 3.5
-"""The same, before servers leave."""
 LARGEST_CUT: Final = 0.25
 """Part of the servers that leaves at once, at most (or one); then the load is looked at again."""
 BETWEEN_CUTS: Final = 15.0
@@ -34,6 +26,24 @@ BETWEEN_CUTS: Final = 15.0
 FIRST_PAUSE: Final = 30.0
 """Seconds until a failed start is tried again; they double with each failure."""
 LONGEST_PAUSE: Final = 600.0
+
+
+class Margin(NamedTuple):
+    """When servers are enough.
+
+    Args:
+        above: how much the load may be, over their target.
+        deviations: standard deviations of its noise for which there is room below all of their CPU.
+    """
+
+    above: float
+    deviations: float
+
+
+ENOUGH: Final = Margin(1.2, 3.3)
+"""With less, servers are added."""
+AMPLE: Final = Margin(1.15, 3.9)
+"""What those that stay have when others leave: more, so that few of these are missed soon after."""
 
 
 class Verdict(StrEnum):
@@ -53,7 +63,7 @@ class Memory:
     Args:
         trend: the load so far; None before the first sample.
         learned: what the app's requests cost.
-        recent: the load of the sample before, not smoothed.
+        ready: servers in rotation at the sample before; 0: not known.
         short_since: since when fewer servers are ready than wanted; None while all are.
         raised: it is so because servers were added.
         start_time: seconds that servers take to get ready, as seen; None: not seen yet.
@@ -64,7 +74,7 @@ class Memory:
 
     trend: Trend | None = None
     learned: Learned = UNKNOWN
-    recent: float = 0.0
+    ready: int = 0
     short_since: float | None = None
     raised: bool = False
     start_time: float | None = None
@@ -109,8 +119,14 @@ def settings_of(app: App) -> Settings:
 def decide(seen: Sample, memory: Memory, settings: Settings) -> Decision:
     """The servers that should be there after this sample."""
     sample = clean(seen, settings)
-    demand = find_demand(sample, memory.learned, settings)
-    after = _remember(sample, memory, settings, demand)
+    # a server that came since the sample before did not work for the whole of this one
+    worked = replace(sample, ready=min(sample.ready, memory.ready or sample.ready))
+    demand = find_demand(worked, memory.learned, settings)
+    seconds = sample.at - memory.trend.at if memory.trend is not None else 0.0
+    # from a sample to the first request that a server added because of it answers
+    lead = (memory.start_time or settings.start_time) + min(seconds, settings.stale_after)
+    learned = learn(memory.learned, worked, max(seconds, 1.0), demand)
+    after = replace(_remember(sample, memory, settings, demand, lead), learned=learned, ready=sample.ready)
     wanted = seen.wanted
     if seen.releasing:
         return _hold(wanted, _find_brake(seen), after)
@@ -121,7 +137,7 @@ def decide(seen: Sample, memory: Memory, settings: Settings) -> Decision:
         return _wait_or_retry(seen, after)
     if words := _find_brake(seen):
         return _hold(wanted, words, after)
-    asked, words = _find_upward(sample, memory, after, settings, demand)
+    asked, words = _find_upward(sample, after, settings, demand, lead)
     if asked <= wanted:
         return _find_downward(sample, after, settings, demand)
     number = min(asked, settings.ceiling)
@@ -150,19 +166,14 @@ def _find_brake(seen: Sample) -> str:
     return ""
 
 
-def _remember(sample: Sample, memory: Memory, settings: Settings, demand: Demand) -> Memory:
-    """The memory with this sample, before anything is decided."""
-    at, trend = sample.at, memory.trend
-    seconds = at - trend.at if trend is not None else 0.0
-    recent = memory.recent
-    if demand.servers is not None:
-        recent = demand.servers
-        if trend is None:
-            # what is there already was enough so far: only what is above it is a surprise
-            trend = begin(at, demand.servers)
-        elif not demand.doubt or demand.servers > trend.level:
-            lead = _lead(memory, settings, seconds)
-            trend = follow(trend, at, demand.servers, lead, max(settings.down_after, lead) + seconds)
+def _remember(sample: Sample, memory: Memory, settings: Settings, demand: Demand, lead: float) -> Memory:
+    """The memory with this sample's load, and with how the servers start, before anything is decided."""
+    at, trend, load = sample.at, memory.trend, demand.servers
+    if load is not None and trend is None:
+        # what is there already was enough so far: only what is above it is a surprise
+        trend = begin(at, load)
+    elif load is not None and trend is not None and (not demand.doubt or load > trend.level):
+        trend = follow(trend, at, load, lead, max(settings.down_after, lead) + at - trend.at)
     short = sample.ready < sample.wanted
     since = memory.short_since if memory.short_since is not None else at
     started, raised, failures, retry_at = memory.start_time, memory.raised, memory.failures, memory.retry_at
@@ -177,8 +188,6 @@ def _remember(sample: Sample, memory: Memory, settings: Settings, demand: Demand
     return replace(
         memory,
         trend=trend,
-        learned=learn(memory.learned, sample, max(seconds, 1.0), demand),
-        recent=recent,
         short_since=since if short else None,
         raised=raised,
         start_time=started,
@@ -187,84 +196,78 @@ def _remember(sample: Sample, memory: Memory, settings: Settings, demand: Demand
     )
 
 
-def _lead(memory: Memory, settings: Settings, seconds: float) -> float:
-    """Seconds from a sample to the first request that a server added because of it answers."""
-    return (memory.start_time or settings.start_time) + min(seconds, settings.stale_after)
-
-
 def _find_upward(
-    sample: Sample, before: Memory, after: Memory, settings: Settings, demand: Demand
+    sample: Sample, after: Memory, settings: Settings, demand: Demand, lead: float
 ) -> tuple[int, str]:
     """Servers that the load asks for, now and when new ones are ready, and why; 0 where nothing asks."""
-    trend, wanted = after.trend, sample.wanted
-    if trend is None or demand.servers is None:
+    trend, load, wanted = after.trend, demand.servers, sample.wanted
+    if trend is None or load is None:
         return 0, ""
-    seconds = max(sample.at - before.trend.at, 1.0) if before.trend is not None else 0.0
-    lead = _lead(after, settings, seconds)
-    load, words = demand.servers, demand.words
-    # half-way from the target to all of a server's CPU is more than noise, where it lasts for two samples
-    lasting = min(load, before.recent) > wanted * (1 + (1 / settings.cpu - 1) / 2)
-    if lasting and seconds:
-        growth = max(load - before.recent, 0.0) / seconds
-        surge = min(load + growth * lead, 2 * load)
-    else:
-        surge = load if load >= wanted * BUSY / settings.cpu else 0.0
-    calm, room = trend.forecast(lead), _room(trend, demand, settings, down=False)
-    asked, rest = max(
-        (math.ceil(surge), f"{surge:.1f} servers' load now or in {lead:.0f} s"),
-        (
-            math.ceil(calm / LANDING) if calm > wanted * TOLERANCE else 0,
-            f"{calm:.1f} servers' load expected in {lead:.0f} s",
-        ),
-        (math.ceil(room), f"with its noise the load would fill {room:.1f} servers"),
+    expected = trend.forecast(lead)
+    need = _need(expected, ENOUGH, trend.spread, after, settings)
+    # half-way from the target to all of a server's CPU is more than noise
+    surge = load if load > wanted * (1 + 1 / settings.cpu) / 2 else 0.0
+    asked, words = max(
+        (math.ceil(surge), f"{surge:.1f} servers' load now"),
+        (math.ceil(need), f"{expected:.1f} expected in {lead:.0f} s, which with its noise need {need:.1f}"),
     )
-    return (asked, f"{words}; {rest}") if asked > wanted else (0, "")
+    return (asked, f"{demand.words}; {words}") if asked > wanted else (0, "")
+
+
+def _need(load: float, margin: Margin, spread: float, after: Memory, settings: Settings) -> float:
+    """Servers that are enough for a load.
+
+    Requests come one by one: what comes in within one second of the same load deviates by the square root of
+    their number. This is why a few servers need more room than many (square-root staffing).
+    """
+    grain = load * after.learned.cost / settings.cpu if after.learned.known else 0.0
+    noise = math.sqrt(spread**2 + grain)
+    return max(load / margin.above, (load + margin.deviations * noise) * settings.cpu / BUSY)
 
 
 def _find_downward(sample: Sample, after: Memory, settings: Settings, demand: Demand) -> Decision:
     """Fewer servers, where everything allows it; else why not."""
-    trend, wanted = after.trend, sample.wanted
+    trend, wanted, window = after.trend, sample.wanted, settings.down_after
     if sample.ready < wanted or sample.starting:
         words = f"{sample.ready} of {wanted} servers are ready, {sample.starting} starting"
         return _hold(wanted, words, after)
     if demand.doubt or trend is None:
         return _hold(wanted, f"{demand.doubt or demand.words}: no reason to remove one", after)
-    if max(trend.level / LANDING, settings.floor) > wanted - 1:
-        words = f"{demand.words}; smoothed {trend.level:.1f} servers' load, at least {settings.floor} servers"
-        return _hold(wanted, words, after)
-    if words := _find_delay(sample, after, settings, demand, trend):
-        return _hold(wanted, words, after)
-    peak = trend.peak(settings.down_after)
-    enough = max(math.ceil(max(peak / LANDING, _room(trend, demand, settings, down=True))), settings.floor)
-    number = max(enough, wanted - max(1, int(wanted * LARGEST_CUT)))
-    words = f"{demand.words}; for {settings.down_after:.0f} s never more than {peak:.1f} servers' load"
+    needs = [
+        (at, max(_need(level, AMPLE, trend.spread, after, settings), settings.floor))
+        for at, level in trend.past
+    ]
+    need = needs[-1][1]
+    if need > wanted - 1:
+        words = f"{demand.words}; smoothed and with its noise the load needs {need:.1f}"
+        return _hold(wanted, f"{words}, at least {settings.floor} servers", after)
+    above = [at for at, more in needs if more > wanted - 1]
+    calm = sample.at - above[-1] if above else trend.covers()
+    crowd = (trend.level + trend.surprise) * settings.cpu / BUSY
+    if words := _find_delay(sample, after, settings, calm, crowd):
+        return _hold(wanted, f"load would allow {math.ceil(need)}, but {words}", after)
+    most = max(crowd, *(more for at, more in needs if at > sample.at - window))
+    number = max(math.ceil(most), wanted - max(1, int(wanted * LARGEST_CUT)))
+    words = f"{demand.words}; for {window:.0f} s never more than {most:.1f} servers were needed"
     return _to(number, wanted, words, after, sample.at)
 
 
-def _room(trend: Trend, demand: Demand, settings: Settings, *, down: bool) -> float:
-    """Servers whose whole CPU carries the load with its noise; `down`: of the whole window, with a crowd."""
-    noise = math.hypot(trend.spread, demand.grain)
-    if not down:
-        return (trend.level + UP_DEVIATIONS * noise) * settings.cpu / BUSY
-    usual = trend.peak(settings.down_after) + DOWN_DEVIATIONS * noise
-    return max(usual, trend.level + trend.surprise) * settings.cpu / BUSY
+def _find_delay(sample: Sample, after: Memory, settings: Settings, calm: float, crowd: float) -> str:
+    """What is missing before fewer servers can be believed to be enough; empty for nothing.
 
-
-def _find_delay(sample: Sample, after: Memory, settings: Settings, demand: Demand, trend: Trend) -> str:
-    """What is missing before fewer servers can be believed to be enough; empty for nothing."""
-    wanted, window, now = sample.wanted, settings.down_after, sample.at
-    fewer = max(math.ceil(trend.level / LANDING), settings.floor)
-    above = [at for at, level in trend.past if level / LANDING > wanted - 1]
-    calm = now - above[-1] if above else trend.covers()
-    if calm < window:
-        return f"load would allow {fewer}, but only for {calm:.0f} s of {window:.0f} s"
-    room = _room(trend, demand, settings, down=True)
-    if math.ceil(room) >= wanted:
-        words = f"with its noise, and the {trend.surprise:.1f} servers' load that came at once before"
-        return f"load would allow {fewer}, but {words}, it could fill {room:.1f}"
-    if now - after.cut_at < BETWEEN_CUTS:
-        return f"load would allow {fewer}; the last servers left {now - after.cut_at:.0f} s ago"
-    return ""
+    Args:
+        sample: now.
+        after: the memory with this sample.
+        settings: what is wanted.
+        calm: seconds for which fewer were enough.
+        crowd: servers whose whole CPU carries what came at once before, if it comes again.
+    """
+    if calm < settings.down_after:
+        return f"only for {calm:.0f} s of {settings.down_after:.0f} s"
+    if crowd > sample.wanted - 1:
+        return f"what came at once before could fill {crowd:.1f}"
+    since = sample.at - after.cut_at
+    return f"the last servers left {since:.0f} s ago" if since < BETWEEN_CUTS else ""
 
 
 def _wait_or_retry(seen: Sample, after: Memory) -> Decision:
@@ -289,6 +292,4 @@ def _to(number: int, wanted: int, words: str, memory: Memory, at: float) -> Deci
     reason = f"{wanted} -> {number}: {words}"
     if number < wanted:
         return Decision(number, Verdict.DOWN, reason, replace(memory, cut_at=at))
-    trend = memory.trend if memory.trend is None else jump(memory.trend, min(memory.recent, number))
-    raised = replace(memory, trend=trend, short_since=at, raised=True)
-    return Decision(number, Verdict.UP, reason, raised)
+    return Decision(number, Verdict.UP, reason, replace(memory, short_since=at, raised=True))

@@ -131,14 +131,11 @@ class Demand:
         servers: servers that would carry it, each at its target; None where nothing says.
         words: the signal that asks for the most, for people.
         doubt: why no server must be removed because of this sample; empty where it can be trusted.
-        grain: standard deviation, in servers, of what comes in within one second of the same load: requests
-            come one by one. This is why a few servers need more room than many (square-root staffing).
     """
 
     servers: float | None
     words: str
     doubt: str = ""
-    grain: float = 0.0
 
 
 def clean(seen: Sample, settings: Settings) -> Sample:
@@ -183,8 +180,7 @@ def find_demand(seen: Sample, learned: Learned, settings: Settings) -> Demand:
     if not found:
         return Demand(None, "no signal says how much load there is", doubt)
     servers, words = max(found)
-    grain = math.sqrt(seen.rate) * learned.cost / settings.cpu if learned.known and seen.rate else 0.0
-    return Demand(servers, words, doubt, grain)
+    return Demand(servers, words, doubt)
 
 
 def _find_crowd(

@@ -1,21 +1,20 @@
 """Where the load is, where it goes, and how far it was from that: a smoothed level, its slope, its surprises.
 
 Pure. Level and slope are Holt's double exponential smoothing (C. C. Holt, 1957), with weights that follow the
-time between samples. Invariant: a larger value never makes level, slope, forecast or surprise smaller.
+time between samples. Invariants: only the slope may be negative; a larger value never makes level, slope,
+forecast or surprise smaller.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-LEVEL_OVER: Final = 60.0
-"""Seconds over which the level is smoothed: short noise passes, a new load is followed."""
-SLOPE_OVER: Final = 60.0
+LEVEL_OVER: Final = 15.0
+"""Seconds over which the level is smoothed: a few samples, so that it follows what lasts longer than them."""
+SLOPE_OVER: Final = 120.0
 """Seconds over which the slope is smoothed."""
-NOISE_OVER: Final = 300.0
-"""Seconds over which the noise is averaged."""
 SPREAD_OVER: Final = 1800.0
 """Seconds over which the spread is averaged."""
 OUTLIER: Final = 3.0
@@ -36,7 +35,6 @@ class Trend:
         at: when the last value came.
         level: the smoothed value.
         slope: its change each second.
-        noise: usual distance of a value from what was expected.
         spread: usual distance of a value above the level of one lead time before, as a standard deviation.
         surprise: largest such distance, fading.
         past: level by time, oldest first, without a gap.
@@ -45,19 +43,13 @@ class Trend:
     at: float
     level: float
     slope: float = 0.0
-    noise: float = 0.0
     spread: float = 0.0
     surprise: float = 0.0
     past: tuple[tuple[float, float], ...] = ()
 
     def forecast(self, lead: float) -> float:
-        """The level after `lead` seconds: only growth counts, and only what noise does not explain."""
-        growth = max(0.0, self.slope - self.noise / (2 * LEVEL_OVER))
-        return self.level + growth * lead
-
-    def peak(self, window: float) -> float:
-        """The highest level of the last `window` seconds."""
-        return max([self.level, *(level for at, level in self.past if at >= self.at - window)])
+        """The level after `lead` seconds: only growth counts."""
+        return self.level + max(0.0, self.slope) * lead
 
     def covers(self) -> float:
         """Seconds without a gap until now."""
@@ -75,10 +67,9 @@ def follow(trend: Trend, at: float, value: float, lead: float, keep: float) -> T
     if seconds <= 0:
         return trend
     expected = trend.level + trend.slope * seconds
-    level = expected + _weight(seconds, LEVEL_OVER) * (value - expected)
+    level = max(0.0, expected + _weight(seconds, LEVEL_OVER) * (value - expected))
     change = (level - trend.level) / seconds
     slope = trend.slope + _weight(seconds, SLOPE_OVER) * (change - trend.slope)
-    noise = trend.noise + _weight(seconds, NOISE_OVER) * (abs(value - expected) - trend.noise)
     before = [old for when, old in trend.past if when <= at - lead]
     start = before[-1] if before else trend.past[0][1] if trend.past else trend.level
     error = max(value - start, 0.0)
@@ -88,15 +79,7 @@ def follow(trend: Trend, at: float, value: float, lead: float, keep: float) -> T
     spread = math.sqrt(trend.spread**2 + _weight(seconds, SPREAD_OVER) * (counted - trend.spread**2))
     past = trend.past if seconds <= GAP else ()
     past = tuple(one for one in past if one[0] >= at - keep)
-    return Trend(at, level, slope, noise, spread, surprise, (*past, (at, level)))
-
-
-def jump(trend: Trend, level: float) -> Trend:
-    """The same at a new level, where a surge made the old one worthless."""
-    if level <= trend.level:
-        return trend
-    past = (*trend.past[:-1], (trend.at, level))
-    return replace(trend, level=level, slope=max(trend.slope, 0.0), past=past)
+    return Trend(at, level, slope, spread, surprise, (*past, (at, level)))
 
 
 def _weight(seconds: float, over: float) -> float:

@@ -102,7 +102,7 @@ def test_a_fall_is_believed_after_the_window_only() -> None:
     servers, memory = settle(600, 12)
     falling = list(play(lambda _: 100, 3600, wanted=servers, memory=memory, start=1800))
     first = next(seen.at for seen, decision in falling if decision.verdict is Verdict.DOWN)
-    assert first - 1800 >= SETTINGS.down_after
+    assert first - 1795 >= SETTINGS.down_after, "the sample at 1800 is of what came since 1795"
     assert falling[-1][1].servers == 3
     assert any("only for 40 s of 120 s" in decision.reason for _, decision in falling)
     assert all(seen.wanted - decision.servers <= max(1, seen.wanted // 4) for seen, decision in falling), (
@@ -120,6 +120,23 @@ def test_a_crowd_that_came_once_keeps_its_room_for_a_while() -> None:
         play(lambda _: 150, 7200, wanted=after[-1][1].servers, memory=after[-1][1].memory, start=2760)
     )
     assert later[-1][1].servers == 3
+
+
+def test_after_a_steady_load_that_ends_at_once_the_fewest_servers_remain() -> None:
+    steady = list(play(lambda _: 900, 8 * 3600, wanted=12))[-1][1]
+    ended = play(lambda _: 0, 1800, wanted=steady.servers, memory=steady.memory, start=8 * 3600)
+    assert list(ended)[-1][1].servers == 3
+
+
+def test_a_server_that_has_just_come_is_not_taken_for_one_that_worked() -> None:
+    servers, memory = settle(150)
+    assert servers == 3
+    # three did the work of this sample, at whose end the fourth is ready
+    after = decide(replace(sample(1805, 150, 3), wanted=4, ready=4), memory, SETTINGS)
+    assert memory.trend is not None
+    assert after.memory.trend is not None
+    assert after.memory.trend.level == pytest.approx(memory.trend.level)
+    assert after.memory.learned == memory.learned, "nor is it learned from"
 
 
 def test_growth_is_seen_before_it_is_there() -> None:
