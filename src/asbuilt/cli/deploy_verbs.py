@@ -83,6 +83,13 @@ def _join(arguments: Namespace, stage: Stage, order: Order, talk: Talk, *, back:
             "a release is on its way and not finished",
             hint=f"asbuilt deploy {stage.environment} shows it; scale when it is done",
         )
+    if order.verb == "rollback" and order.release is not None:
+        raise RefusedError(
+            "RELEASE-002",
+            "a release is on its way and not finished",
+            hint=f"asbuilt rollback {stage.environment} without --to goes back to what was there before; "
+            f"then ask for {order.release} again",
+        )
     if order.abort or (order.verb == "rollback" and not back):
         ask_for(stage.root, "abort")
         talk(Event("note", "", "asked the release that is on its way to go back"))
