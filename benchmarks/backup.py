@@ -43,7 +43,7 @@ cache: none
 files: none
 environments:
   production:
-    database: {{replicas: 0, storage: 20GB, backup: {{verify: false{where}}}}}
+    database: {{replicas: {replicas}, storage: 20GB, backup: {{verify: false{where}}}}}
     objects: {objects}
 """
 
@@ -99,11 +99,11 @@ class Database:
         return time.monotonic() - began
 
 
-def write_project(folder: Path, where: str = "", objects: str = "{}") -> Path:
-    """The project."""
+def write_project(folder: Path, where: str = "", objects: str = "{}", replicas: int = 0) -> Path:
+    """The project; `where`: more words of its backup, each after a comma."""
     folder.mkdir()
     (folder / "app.py").write_text(_APP)
-    text = _SPEC.format(python=sys.executable, where=where, objects=objects)
+    text = _SPEC.format(python=sys.executable, where=where, objects=objects, replicas=replicas)
     (folder / "asbuilt.yaml").write_text(text)
     return folder
 
@@ -190,7 +190,7 @@ def measure_table(one: Environment, database: Database) -> Row:
     time.sleep(1.0)
     with database.connect() as connection:
         connection.execute("DROP TABLE pgbench_accounts")
-    _await_archived(one)
+    await_archived(one)
     began = time.monotonic()
     one.run("restore", "production", "--to", before, "--table", "pgbench_accounts")
     seconds = time.monotonic() - began
@@ -209,7 +209,8 @@ def measure_table(one: Environment, database: Database) -> Row:
     )
 
 
-def _await_archived(one: Environment) -> None:
+def await_archived(one: Environment) -> None:
+    """Wait until everything that is committed by now is in the store."""
     now = time.time()
     state = one.root() / "backup.json"
     until(lambda: json.loads(state.read_text())["stored_at"] >= now, "the log to be archived", within=120)

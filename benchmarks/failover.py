@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,12 +46,12 @@ class Fault:
     what: str
     kind: str
     limit: float
-    inject: Callable[[Environment, dict[str, Any]], None]
+    inject: Callable[[Environment, dict[str, Any]], object]
 
 
-def node_tree(ours: Environment, node: str) -> list[int]:
-    """Every process of one node: those that work in its folder."""
-    place = f"{(ours.root() / 'nodes' / node).resolve()}/"
+def find_processes(folder: Path) -> list[int]:
+    """Every process that works in a folder."""
+    place = f"{folder.resolve()}/"
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -59,6 +59,11 @@ def node_tree(ours: Environment, node: str) -> list[int]:
                 if f"{(entry / 'cwd').readlink()}/".startswith(place):
                     found.append(int(entry.name))
     return found
+
+
+def node_tree(ours: Environment, node: str) -> list[int]:
+    """Every process of one node."""
+    return find_processes(ours.root() / "nodes" / node)
 
 
 def _signal_tree(ours: Environment, node: str, number: signal.Signals) -> None:
@@ -99,6 +104,14 @@ FAULTS = (
         4.0,
         lambda _, node: os.kill(node["pid"], signal.SIGKILL),
     ),
+)
+
+SWITCHOVER = Fault(
+    "switchover",
+    "planned switchover of the database",
+    "database",
+    2.0,
+    lambda ours, _: ours.run("failover", "production", "database"),
 )
 
 
@@ -224,20 +237,18 @@ def measure(ours: Environment, fault: Fault, runs: int) -> list[Row]:
     ]
 
 
-NAMES = tuple(fault.name for fault in FAULTS)
-
-
-def rows(runs: int = 15, names: tuple[str, ...] = NAMES) -> list[Row]:
-    """All faults on one environment, one after the other."""
+def rows(runs: int = 15, faults: Sequence[Fault] = FAULTS) -> list[Row]:
+    """Faults on one environment, one after the other."""
     with running_shop() as ours:
-        return [row for fault in FAULTS if fault.name in names for row in measure(ours, fault, runs)]
+        return [row for fault in faults for row in measure(ours, fault, runs)]
 
 
 if __name__ == "__main__":
+    known = {fault.name: fault for fault in (*FAULTS, SWITCHOVER)}
     words = argparse.ArgumentParser()
     words.add_argument("--runs", type=int, default=15)
-    words.add_argument("--fault", action="append", choices=NAMES)
+    words.add_argument("--fault", action="append", choices=list(known))
     given = words.parse_args()
-    table = rows(given.runs, tuple(given.fault or NAMES))
+    table = rows(given.runs, [known[name] for name in given.fault or known])
     print_rows(table)
     sys.exit(any(row.met is False for row in table))

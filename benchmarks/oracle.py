@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _EVERY = 0.01
+"""Seconds from the beginning of one write to that of the next, where the write does not take longer."""
 
 
 class Store(Protocol):
@@ -48,12 +49,13 @@ class Database:
 
     def create(self) -> None:
         """An empty ledger."""
+        columns = sql.SQL("number bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp()")
         self._connect().execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self._table))
-        self._connect().execute(sql.SQL("CREATE TABLE {} (number bigint PRIMARY KEY)").format(self._table))
+        self._connect().execute(sql.SQL("CREATE TABLE {} ({})").format(self._table, columns))
 
     def write(self, number: int) -> None:
         """One insert, committed."""
-        self._connect().execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(self._table), (number,))
+        self._connect().execute(sql.SQL("INSERT INTO {} (number) VALUES (%s)").format(self._table), (number,))
 
     def forget(self) -> None:
         """Close; a demoted primary's read-only session must go as well."""
@@ -124,6 +126,7 @@ class Writer:
         self._thread.join(20)
 
     def _run(self) -> None:
+        due = time.monotonic()
         while not self._stop.is_set():
             self.next_number += 1
             try:
@@ -133,7 +136,8 @@ class Writer:
                 self.store.forget()
             else:
                 self.acknowledged.append((time.monotonic(), self.next_number))
-            self._stop.wait(_EVERY)
+            due = max(due + _EVERY, now := time.monotonic())
+            self._stop.wait(due - now)
 
     def since(self, moment: float) -> int:
         """Acknowledged writes after `moment`."""

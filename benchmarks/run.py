@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import autoscale
+import backup
 import campaign
 import canary
 import connections
 import failover
 import idle
 import load
+import loss
 import plan
 import releases
+import replay
 import up
 from common import HEADER, ROOT, Row, print_rows, say
 
@@ -38,6 +41,10 @@ PARTS: dict[str, Callable[[int], list[Row]]] = {
     "releases": releases.rows,
     "failover": lambda runs: failover.rows(3 * runs),
     "campaign": lambda runs: campaign.rows(8 * runs),
+    "backup": backup.rows,
+    "replay": replay.rows,
+    "loss": loss.rows,
+    "switchover": lambda runs: failover.rows(3 * runs, [failover.SWITCHOVER]),
 }
 
 
