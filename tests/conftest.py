@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 pytest_plugins = ["pytester"]
+
+# a shell that runs us in the background would have every process that we start ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # how long one example takes depends on who else uses the machine
 settings.register_profile("shared", deadline=None)

@@ -138,7 +138,9 @@ class Writer:
 
 
 @pytest.fixture
-def cluster(home: Path) -> Iterator[Cluster]:
+def cluster(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    # the sentinels are alone here: what they do after ten seconds they may do sooner
+    monkeypatch.setattr("asbuilt.engines.redis.config._DOWN_AFTER", 4000)
     architecture = build(spec_of(production={}), "production")
     runner = Runner((launcher := Launcher()).identity)
     tools = {
