@@ -2,7 +2,7 @@
 
 The database has no replicas, and the backups go into the environment's own object storage. The limits:
 `pg_basebackup` to disk without compression or encryption for a backup, and for a restore `cp -a` of the data
-directory. Both are on the same disk and in the same rounds.
+directory. The peer is barman-cloud with the same object storage. All are on the same disk, in the same rounds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+from barman_cloud import Barman
 from common import Bench, Environment, Row, environment, print_rows, say, until
+
+from asbuilt.engines.backup.settings import BackupSettings, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,11 +57,15 @@ class Database:
     one: Environment
 
     @property
+    def settings(self) -> BackupSettings:
+        """Of its backups."""
+        state = json.loads((self.one.root() / "agent" / "workloads" / "backup-1.json").read_text())
+        return from_json(json.loads(state["workload"]["argv"][4]))
+
+    @property
     def programs(self) -> Path:
         """Folder of PostgreSQL's programs."""
-        state = json.loads((self.one.root() / "agent" / "workloads" / "backup-1.json").read_text())
-        settings = json.loads(state["workload"]["argv"][4])
-        return Path(dict(settings["programs"])["pg_basebackup"]).parent
+        return Path(dict(self.settings.programs)["pg_basebackup"]).parent
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -108,14 +114,11 @@ def write_project(folder: Path, where: str = "", objects: str = "{}", replicas: 
     return folder
 
 
-def _memory() -> float:
-    """The most memory of any child so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-
-
 def measure_copies(one: Environment, database: Database, folder: Path, runs: int) -> list[Row]:
     """Backup and restore, each beside its limit."""
-    raw, taken, copied, restored, replayed = [], [], [], [], []
+    raw, taken, copied, restored, replayed, stored, fetched = [], [], [], [], [], [], []
+    barman = Barman.of(database, database.settings.endpoint, database.settings.region)
+    how = min(("", "--lz4"), key=barman.backup)
     memory = 0.0
     data = one.root() / "nodes" / "db-1" / "data"
     for number in range(runs):
@@ -138,11 +141,13 @@ def measure_copies(one: Environment, database: Database, folder: Path, runs: int
             raise RuntimeError("the backup failed")
         taken.append(time.monotonic() - began)
         memory = max(memory, usage.ru_maxrss / 1024)
+        stored.append(barman.backup(how))
         shutil.rmtree(folder, ignore_errors=True)
         began = time.monotonic()
         subprocess.run(["cp", "-a", str(data), str(folder)], check=True)
         subprocess.run(["sync", "-f", str(folder)], check=True)
         copied.append(time.monotonic() - began)
+        fetched.append(barman.restore(folder))
         shutil.rmtree(folder, ignore_errors=True)
         said = json.loads(one.run("restore", "production", "--to", "latest", "--json").stdout)
         restored.append(float(said["seconds"]))
@@ -150,30 +155,34 @@ def measure_copies(one: Environment, database: Database, folder: Path, runs: int
         one.run("restore", "production", "--drop")
         say(
             f"backup: {number + 1} of {runs}: raw {raw[-1]:.1f} s, ours {taken[-1]:.1f} s; "
-            f"cp {copied[-1]:.1f} s, restored {restored[-1]:.1f} s"
+            f"cp {copied[-1]:.1f} s, restored {restored[-1]:.1f} s; "
+            f"barman {stored[-1]:.1f} s and {fetched[-1]:.1f} s"
         )
-    ratio = _ratio(taken, raw)
     limit = [copy + replay for copy, replay in zip(copied, replayed, strict=True)]
-    back = _ratio(restored, limit)
+    there, back = _ratio(taken, raw), _ratio(restored, limit)
+    peer_there, peer_back = _ratio(taken, stored), _ratio(restored, fetched)
+    compressed = "lz4" if how else "not compressed"
     return [
         Row("pg_basebackup to disk, plain", "s", tuple(raw)),
+        Row(f"barman-cloud-backup, {compressed}, not encrypted, stored", "s", tuple(stored)),
         Row(
             "backup of 1 GB, compressed, encrypted, stored",
             "s",
             tuple(taken),
-            f"{ratio:.2f} x pg_basebackup to disk",
-            "2 x",
-            ratio <= 2,
+            f"{there:.2f} x pg_basebackup to disk, {peer_there:.2f} x barman",
+            "2 x pg_basebackup, faster than barman",
+            there <= 2 and peer_there < 1,
         ),
         Row("backup: our own memory at most", "MB", (memory,), "", "below 150", memory < 150),
         Row("cp -a of the data directory, and the replay", "s", tuple(limit)),
+        Row("barman-cloud-restore, the files alone: no log replayed, no server", "s", tuple(fetched)),
         Row(
             "restore to a running copy",
             "s",
             tuple(restored),
-            f"{back:.2f} x cp -a and the engine's recovery",
-            "2 x",
-            back <= 2,
+            f"{back:.2f} x cp -a and the engine's recovery, {peer_back:.2f} x barman",
+            "2 x cp -a and recovery, faster than barman",
+            back <= 2 and peer_back < 1,
         ),
     ]
 

@@ -1,8 +1,8 @@
 """The loss of every data directory at once, under writes: what of them is gone, and what the restore says.
 
-The backups are in a folder outside. Every process of the environment is killed and its whole home deleted;
-the new environment has the saved `secrets.json` and nothing else, and restores as "Restore at 3 a.m." says.
-The loss is the time from the last acknowledged write that was restored to the last one that was acknowledged.
+The backups are in a folder outside. Every process of the environment is killed and its whole home deleted.
+The new one has the saved `secrets.json` and nothing else, and restores as "Restore at 3 a.m." says. The loss
+is the time from the last acknowledged write that was restored to the last one that was acknowledged.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backup import write_project
 from common import Bench, Environment, Row, environment, print_rows, say, until
 from failover import app_environment, find_processes
 from oracle import Database, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LIMIT = 5.0
 _APART = 0.1
@@ -89,7 +93,7 @@ def bring_back(one: Environment, root: Path, secrets: bytes) -> datetime:
     return datetime.fromisoformat(said["last_transaction"])
 
 
-def run_round(one: Environment, vault: Path, seconds: float) -> Loss:
+def run_round(one: Environment, seconds: float) -> Loss:
     """Write for a while, lose everything, bring it back, count."""
     root = one.root()
     ledger = Database(app_environment(one)["DATABASE_URL"], "ledger")
@@ -104,20 +108,29 @@ def run_round(one: Environment, vault: Path, seconds: float) -> Loss:
     last = bring_back(one, root, secrets)
     back = time.monotonic() - lost_at
     stored = Database(app_environment(one)["DATABASE_URL"], "ledger").read()
-    times = {number: at for at, number in writer.acknowledged}
-    kept = times.keys() & stored
-    if not kept or not vault.exists():
+    return count_loss(writer.acknowledged, stored, last.timestamp() - wall, back)
+
+
+def count_loss(acknowledged: Sequence[tuple[float, int]], stored: set[int], last: float, back: float) -> Loss:
+    """What is gone of the acknowledged writes. Pure; all times are of one clock.
+
+    Args:
+        acknowledged: when, and the number.
+        stored: the numbers that came back.
+        last: when the last transaction that came back was committed, as the restore says.
+        back: for the answer.
+
+    Raises:
+        RuntimeError: nothing came back.
+    """
+    times = {number: at for at, number in acknowledged}
+    kept, gone = times.keys() & stored, times.keys() - stored
+    if not kept:
         raise RuntimeError("nothing of what was written came back")
     end, newest = max(times.values()), max(kept)
-    gone = times.keys() - stored
-    return Loss(
-        end - times[newest],
-        end + wall - last.timestamp(),
-        len(gone),
-        sum(number < newest for number in gone),
-        len(times) / (end - min(times.values())),
-        back,
-    )
+    holes = sum(number < newest for number in gone)
+    rate = (len(times) - 1) / (end - min(times.values()))
+    return Loss(end - times[newest], end - last, len(gone), holes, rate, back)
 
 
 def rows(runs: int = 3) -> list[Row]:
@@ -131,7 +144,7 @@ def rows(runs: int = 3) -> list[Row]:
             project = write_project(bench.folder / "project", f", folder: {vault}", "none", replicas=1)
             with environment(bench, project, "production") as one:
                 # what is new is stored every two seconds: anywhere in between
-                found.append(run_round(one, vault, 10 + moments.uniform(0, 4)))
+                found.append(run_round(one, 10 + moments.uniform(0, 4)))
         say(f"total loss: {number + 1} of {runs}: {found[-1]}")
     worst = max(one.seconds for one in found)
     apart = max(abs(one.stated - one.seconds) for one in found)

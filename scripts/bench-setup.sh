@@ -3,20 +3,26 @@
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv-bench
+if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
+
+# packages of Debian and Ubuntu
+add() {
+    echo "bench: installing $*" >&2
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$@" >/dev/null 2>&1 || {
+        $sudo apt-get update -q >/dev/null
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$@" >/dev/null
+    }
+}
+
 lock=benchmarks/requirements.lock
 stamp=$venv/.stamp
 digest=$(sha256sum "$lock" | cut -d' ' -f1)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$digest" ]; then
-    echo "bench: installing the peers (nginx, Caddy, Traefik)" >&2
+    # barman's psycopg2 is compiled
+    { command -v pg_config && command -v gcc; } >/dev/null 2>&1 || add libpq-dev gcc
+    echo "bench: installing the peers (nginx, Caddy, Traefik, barman)" >&2
     .venv/bin/python -m venv --clear "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
     printf '%s\n' "$digest" >"$stamp"
 fi
-if ! command -v wrk >/dev/null 2>&1; then
-    echo "bench: installing wrk" >&2
-    if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q wrk >/dev/null 2>&1 || {
-        $sudo apt-get update -q >/dev/null
-        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q wrk >/dev/null
-    }
-fi
+command -v wrk >/dev/null 2>&1 || add wrk

@@ -125,6 +125,15 @@ def test_wrk_with_a_bad_answer_is_an_error(tool: Tool) -> None:
         parse("  Socket errors: connect 0, read 2, write 0, timeout 0\nRequests/sec:  20775.16\n")
 
 
+def test_a_loss_is_what_was_acknowledged_after_the_last_write_that_came_back(tool: Tool) -> None:
+    count = tool("loss").count_loss
+    found = count([(8.0, 1), (9.0, 2), (10.0, 3), (11.0, 5), (12.0, 6)], {1, 3, 4}, last=9.9, back=30.0)
+    assert (found.seconds, found.stated) == pytest.approx((2.0, 2.1))
+    assert (found.writes, found.holes, found.rate) == (3, 1, 1.0)
+    with pytest.raises(RuntimeError, match="nothing"):
+        count([(8.0, 1), (9.0, 2)], {7}, last=0.0, back=1.0)
+
+
 def test_a_writer_counts_the_gap_between_acknowledged_writes(tool: Tool) -> None:
     oracle = tool("oracle")
     writer = oracle.Writer(store=None, acknowledged=[(8.0, 1), (9.5, 2), (9.6, 3), (12.0, 4), (12.1, 5)])
