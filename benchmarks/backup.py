@@ -2,7 +2,7 @@
 
 The database has no replicas, and the backups go into the environment's own object storage. The limits:
 `pg_basebackup` to disk without compression or encryption for a backup, and for a restore `cp -a` of the data
-directory. The peer is barman-cloud with the same object storage. All are on the same disk, in the same rounds.
+directory. The peer is barman-cloud with the same object storage. All on the same disk, in the same rounds.
 """
 
 from __future__ import annotations
