@@ -14,6 +14,7 @@ import shutil
 import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.plan.manifest import Entry
@@ -52,14 +53,16 @@ class Tree:
 
     def __init__(self, root: Path, owner: Owner) -> None:
         self._root, self._owner = root, owner
+        self._room = Lock()
+        """What is in the way is removed by one at a time, of those that write side by side."""
 
     def walk(self) -> Iterator[Entry]:
         """What is in it, in the order of paths, as it is asked for; kept are the names of a folder."""
-        yield from self._walk(os.open(self._root, _FOLDER), "")
+        folder = os.open(self._root, _FOLDER)
+        yield from self._walk(folder, _list(folder), "")
 
-    def _walk(self, folder: int, prefix: str) -> Iterator[Entry]:
+    def _walk(self, folder: int, names: list[str], prefix: str) -> Iterator[Entry]:
         try:
-            names = sorted(os.listdir(folder))
             for name in names:
                 entry = _look(folder, name, prefix + name)
                 if entry is None:
@@ -69,12 +72,13 @@ class Tree:
                     continue
                 try:
                     inner = os.open(name, _FOLDER, dir_fd=folder)
+                    below = _list(inner)
                 except OSError as error:
                     if error.errno not in _GONE:
                         yield replace(entry, problem=_words(error))
                     continue
                 yield entry
-                yield from self._walk(inner, f"{prefix}{name}/")
+                yield from self._walk(inner, below, f"{prefix}{name}/")
         finally:
             os.close(folder)
 
@@ -94,7 +98,7 @@ class Tree:
                 began = os.fstat(descriptor)
                 if not stat.S_ISREG(began.st_mode):
                     return replace(entry, kind="special", problem="it became something else meanwhile")
-                reader = _Source(file.read)
+                reader = _Source(file.read, began.st_size)
                 blobs, size = keep(reader)
                 if reader.problem:
                     return replace(entry, problem=reader.problem)
@@ -106,7 +110,8 @@ class Tree:
     def write(self, entry: Entry, content: Iterable[bytes]) -> None:
         """Put a file, in the place of what has its name. Folders above it that are not there are made."""
         with self._in(entry.path, make=True) as (folder, name):
-            _make_room(folder, name, keep=stat.S_ISREG)
+            with self._room:
+                _make_room(folder, name, keep=stat.S_ISREG)
             temporary = f".restored-{secrets.token_hex(6)}"
             descriptor = os.open(temporary, _NEW, 0o600, dir_fd=folder)
             try:
@@ -126,7 +131,8 @@ class Tree:
     def make_link(self, entry: Entry) -> None:
         """Put a link."""
         with self._in(entry.path, make=True) as (folder, name):
-            _make_room(folder, name, keep=lambda _: False)
+            with self._room:
+                _make_room(folder, name, keep=lambda _: False)
             os.symlink(entry.target, name, dir_fd=folder)
             os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=folder, follow_symlinks=False)
             if self._owner.uid != os.geteuid():
@@ -134,18 +140,21 @@ class Tree:
 
     def make_folder(self, path: str) -> None:
         """Make a folder, that may be there. What it is allowed is said later, by `settle_folder`."""
-        with self._in(f"{path}/.", make=True):
+        with self._in(path, make=True, inside=True):
             pass
 
     def settle_folder(self, entry: Entry) -> None:
         """Give a folder its mode and time, once all is in it that belongs there."""
-        with suppress(FileNotFoundError, NotADirectoryError), self._in(f"{entry.path}/.") as (folder, _):
+        with (
+            suppress(FileNotFoundError, NotADirectoryError),
+            self._in(entry.path, inside=True) as (folder, _),
+        ):
             os.fchmod(folder, entry.mode)
             os.utime(folder, ns=(entry.mtime, entry.mtime))
 
     def remove(self, path: str) -> None:
         """Remove a file, a link, or a folder with all that is in it; nothing where it is gone."""
-        with suppress(FileNotFoundError, NotADirectoryError), self._in(path) as (folder, name):
+        with suppress(FileNotFoundError, NotADirectoryError), self._in(path) as (folder, name), self._room:
             _make_room(folder, name, keep=lambda _: False)
 
     def remove_empty(self, path: str) -> None:
@@ -154,16 +163,22 @@ class Tree:
             os.rmdir(name, dir_fd=folder)
 
     @contextmanager
-    def _in(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """The open folder that holds a path, and its name there. `make`: make folders that are not there."""
+    def _in(self, path: str, *, make: bool = False, inside: bool = False) -> Iterator[tuple[int, str]]:
+        """The open folder that holds a path, and its name there; `inside`: the folder that the path is.
+
+        `make`: make folders that are not there. Raises OSError for what is no path below a folder.
+        """
         *folders, name = path.split("/")
-        if not name or any(one in {"", ".", ".."} for one in folders) or name == "..":
-            raise ValueError(f"no path below a folder: {path!r}")
+        if "\0" in path or any(one in {"", ".", ".."} for one in (*folders, name)):
+            raise OSError(errno.EINVAL, f"no path below a folder: {path!r}")
+        if inside:
+            folders.append(name)
         folder = os.open(self._root, _FOLDER)
         try:
             for one in folders:
                 if make:
-                    _make_inner(folder, one, self._owner)
+                    with self._room:
+                        _make_inner(folder, one, self._owner)
                 inner = os.open(one, _FOLDER, dir_fd=folder)
                 os.close(folder)
                 folder = inner
@@ -175,16 +190,32 @@ class Tree:
 class _Source:
     """Reads a file, and remembers what kept it from being read: that is no error of whoever stores it."""
 
-    def __init__(self, read: Callable[[int], bytes | None]) -> None:
+    def __init__(self, read: Callable[[int], bytes | None], size: int) -> None:
         self._read = read
+        self._left = size
         self.problem = ""
 
     def read(self, size: int = -1, /) -> bytes:
+        """No more than the file had when it was opened: one that grows as fast as it is stored has no end."""
         try:
-            return self._read(size) or b""
+            chunk = self._read(self._left if size < 0 else min(size, self._left)) or b""
         except OSError as error:
             self.problem = _words(error)
             return b""
+        self._left -= len(chunk)
+        return chunk
+
+
+def _list(folder: int) -> list[str]:
+    """The names in an open folder, which is closed when they cannot be had.
+
+    To be asked for at once: by the time that somebody wants them the folder may be removed.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        os.close(folder)
+        raise
 
 
 def _look(folder: int, name: str, path: str) -> Entry | None:

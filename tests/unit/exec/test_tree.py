@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,8 +145,69 @@ def test_nothing_half_is_left(root: Path) -> None:
     assert (root / "f").read_text() == "before"
 
 
-@pytest.mark.parametrize("path", ["../f", "a/../f", "", "/etc/f", "a//f", ".."])
+@pytest.mark.parametrize("path", ["../f", "a/../f", "", "/etc/f", "a//f", "..", ".", "a/.", "a\0b"])
 def test_a_path_that_leads_out_is_refused(root: Path, path: str) -> None:
-    with pytest.raises(ValueError, match="no path below"):
-        tree(root).write(Entry(path, "file"), [b"x"])
-    assert not list(root.iterdir())
+    (root / "a").mkdir()
+    (root / "a" / "kept").touch()
+    for act in (
+        lambda: tree(root).write(Entry(path, "file"), [b"x"]),
+        lambda: tree(root).make_folder(path),
+        lambda: tree(root).make_link(Entry(path, "link", target="x")),
+        lambda: tree(root).remove(path),
+    ):
+        with pytest.raises(OSError, match="no path below"):
+            act()
+    assert [path.name for path in root.rglob("*")] == ["a", "kept"]
+
+
+def test_a_folder_that_goes_while_it_is_walked_is_no_error(root: Path) -> None:
+    for name in ("a", "b"):
+        (root / name).mkdir()
+    found = tree(root).walk()
+    assert next(found).path == "a"
+    (root / "a").rmdir()
+    assert [one.path for one in found] == ["b"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (root / name).mkdir()
+    plain, asked = os.listdir, []
+
+    def refuse(folder: int) -> list[str]:
+        asked.append(folder)
+        if len(asked) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(folder)
+
+    monkeypatch.setattr("asbuilt.exec.tree.os.listdir", refuse)
+    assert [(one.path, one.problem) for one in tree(root).walk()] == [("a", "Input/output error"), ("b", "")]
+
+
+def test_a_file_that_grows_as_fast_as_it_is_read_has_an_end(root: Path) -> None:
+    path = root / "log"
+    path.write_bytes(b"0123")
+    (entry,) = tree(root).walk()
+
+    def keep(reader: Readable) -> tuple[tuple[str, ...], int]:
+        size = 0
+        while chunk := reader.read(4):
+            size += len(chunk)
+            with path.open("ab") as file:
+                file.write(b"more")
+            assert size < 100
+        return ("one",), size
+
+    found = tree(root).read(entry, keep)
+    assert found is not None
+    assert found.problem == CHANGED
+
+
+def test_several_at_once_make_the_same_folder_in_the_place_of_a_file(root: Path) -> None:
+    for number in range(20):
+        (root / f"{number}").write_text("in the way")
+        place = tree(root)
+        with ThreadPoolExecutor(4) as pool:
+            entries = [Entry(f"{number}/{one}", "file") for one in "abcdefgh"]
+            list(pool.map(place.write, entries, [[b"x"]] * len(entries)))
+        assert len(list((root / f"{number}").iterdir())) == 8
