@@ -40,7 +40,9 @@ def silent(_: Event) -> None:
 
 def log_line(text: str) -> None:
     """One line, with its time, in the log of a process of ours that nobody looks at while it runs."""
-    sys.stdout.write(f"{now_text()} {text}\n")
+    # the name of a file may be in it: any bytes, also such as no output takes or that end the line
+    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    sys.stdout.write(f"{now_text()} {shown}\n")
     sys.stdout.flush()
 
 
