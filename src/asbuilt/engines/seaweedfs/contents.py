@@ -158,6 +158,7 @@ class _Answer:
         try:
             chunk = self._answer.read(size)
         except (OSError, http.client.HTTPException):
+            self.missing = max(self.missing, 1)  # also where the answer did not say how long it is
             return b""
         self.missing = max(0, self.missing - len(chunk))
         return chunk
