@@ -8,7 +8,7 @@ import random
 import time
 import tracemalloc
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -284,6 +284,7 @@ def test_what_the_store_keeps_locked_is_told_and_stays_known(
     pruned = prune(yard.backups)
     assert (pruned.backups, pruned.locked) == ((f"files {old.id}",), 1)
     assert old.id in [one.id for one in read_copies(yard.backups)], "as long as it says that it is one"
+    assert len(yard.blobs()) == 2, "so nothing of it goes"
     assert prune(yard.backups).locked == 1
     locked.clear()
     assert prune(yard.backups).locked == 0
@@ -306,6 +307,54 @@ def test_a_lost_catalogue_is_made_again_from_the_store(yard: CopyYard) -> None:
     assert read_copies(yard.backups) == copies
     assert [one.key for one in yard.catalogue.stored()] == known
     assert [one.good for one in verify_each(yard.backups)] == [True]
+
+
+def test_what_was_in_a_folder_that_could_not_be_read_stays(
+    yard: CopyYard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (yard.files / "shut").mkdir()
+    (yard.files / "shut" / "a").write_text("precious")
+    plain = os.open
+
+    def refuse(path: object, *words: object, **more: object) -> int:
+        if path == "shut":
+            raise OSError(errno.EACCES, "Permission denied")
+        return plain(path, *words, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("asbuilt.exec.tree.os.open", refuse)
+        copy = take(yard)
+    done = bring_in_place(yard.backups, copy)
+    assert (yard.files / "shut" / "a").read_text() == "precious"
+    assert done.removed == 0
+    assert [one.partition(":")[0] for one in done.problems] == ["shut", "shut/a"]
+    assert bring_in_place(yard.backups, copy, "shut/*").removed == 0
+
+
+def test_a_part_that_is_left_out_by_now_holds_back_no_pieces(yard: CopyYard) -> None:
+    fill(yard)
+    other = replace(take(yard), part="objects", began=datetime(2026, 1, 1, tzinfo=UTC))
+    with (yard.vault / "files" / other.id / "manifest.jsonl.zst.age").open("rb") as file:
+        yard.store.put(other.key, file)
+    snapshot.remember_copy(yard.backups, other)
+    needed = yard.blobs()
+    (yard.files / "passing").write_bytes(b"seen once")
+    break_off(yard)
+    (yard.files / "passing").unlink()
+    time.sleep(0.002)
+    take(yard)
+    assert len(yard.blobs()) == len(needed) + 1
+    prune(yard.backups)
+    assert yard.blobs() == needed
+
+
+def test_a_removal_that_was_killed_is_ended_by_the_next(yard: CopyYard) -> None:
+    (yard.files / "a").write_text("a")
+    old = take(yard)
+    take(yard)
+    yard.catalogue.forget_backup("files", old.id)
+    prune(yard.backups)
+    assert not list(yard.vault.glob(f"files/{old.id}/*"))
 
 
 def age(yard: CopyYard, copy: Copy, seconds: float = 10.0) -> None:

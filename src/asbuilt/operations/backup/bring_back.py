@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from asbuilt.exec.tree import Owner, Tree
 from asbuilt.operations.backup.context import Backups, hold
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from asbuilt.plan.manifest import Header
 
     Task = Callable[[], Done]
+
+_SHUT: Final = "its folder could not be read"
 
 
 class _Place(Protocol):
@@ -100,7 +102,8 @@ def bring_in_place(backups: Backups, copy: Copy, pattern: str = "") -> Brought:
         header, wanted = stack.enter_context(open_manifest(backups, copy))
         _, present = stack.enter_context(open_manifest(backups, point))
         putter = _build_putter(backups, header)
-        pairs = (one for one in pair_up(wanted, present) if matches(_path_of(one), pattern))
+        known = _leave_unknown(pair_up(wanted, present))
+        pairs = (one for one in known if matches(_path_of(one), pattern))
         if copy.part == "files":
             _put_files(brought, putter, open_files(backups), pairs)
         else:
@@ -129,6 +132,21 @@ def _put_files(brought: Brought, putter: Putter, tree: Tree, pairs: Iterable[Pai
     settle(brought, tree, run_ahead(plan()))
     for path in reversed(extra):
         tree.remove_empty(path)
+
+
+def _leave_unknown(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """What is below a folder that could not be listed, then or now, stays: who knows what was there."""
+    shut = ""
+    for pair in pairs:
+        before, now = pair
+        if shut and _path_of(pair).startswith(shut):
+            one = before or now
+            unknown = replace(one, problem=_SHUT) if one is not None else None
+            yield Pair(before, unknown) if now is None else Pair(unknown, now)
+            continue
+        if any(one is not None and one.kind == "folder" and one.problem for one in pair):
+            shut = f"{_path_of(pair)}/"
+        yield pair
 
 
 def _decide(pair: Pair, put: Callable[[Entry], Done], place: _Place) -> Task:

@@ -6,6 +6,7 @@ be gone. What the store does not let go (it is locked, or our key may not) stays
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -144,10 +145,10 @@ class _Remover:
 
 
 def _find_leftovers(backups: Backups) -> Iterator[StoredObject]:
-    """What belongs to no backup, because one was interrupted."""
+    """What belongs to no backup, because one was interrupted, or its removal."""
     for folder in FOLDERS:
         found = backups.catalogue.stored(f"{folder}/")
-        whole = {one.key.split("/")[1] for one in found if one.key.endswith(DESCRIPTION)}
+        whole = backups.catalogue.backups(folder)
         yield from (one for one in found if one.key.split("/")[1] not in whole)
 
 
@@ -161,16 +162,19 @@ def _sweep(backups: Backups, remover: _Remover, kept: list[Copy], *, swept: bool
         return
     if not remover.dry:
         catalogue.remember_facts({UNSWEPT: "yes"})
+        kept = list(read_copies(backups))  # also those whose descriptions the store does not let go
     copies = [one for one in kept if one.part != "cache"]
-    newest = {one.part: one.began.timestamp() for one in sorted(copies, key=lambda one: one.began)}
-    if not newest:
+    if not copies:
         return
+    newest = {one.part: one.began.timestamp() for one in sorted(copies, key=lambda one: one.began)}
+    # of a part that is left out by now there is no next one
+    edge = min((at for part, at in newest.items() if part in backups.settings.parts), default=time.time())
     try:
         found = catalogue.unneeded(BLOBS, _find_needed(backups, copies))
     except AsbuiltError as error:
         backups.tell(Event("note", "", f"old pieces stay, for a manifest cannot be read: {error.what}"))
         return
-    old = [one for one in found if one.at < min(newest.values())]
+    old = [one for one in found if one.at < edge]
     locked = remover.remove(old)
     if not remover.dry and not locked and len(old) == len(found):
         catalogue.forget_fact(UNSWEPT)
