@@ -337,7 +337,7 @@ def test_a_backup_that_is_killed_does_not_stand_in_the_way(live: Live, things: S
     before = pieces()
     words = [sys.executable, "-m", "asbuilt", "backup", "production", "create", "--only", "files"]
     with subprocess.Popen(words, cwd=live.project, stderr=subprocess.DEVNULL) as one:
-        until(lambda: pieces() > before + 2, what="some pieces to be stored", within=60, every=0.005)
+        until(lambda: pieces() > before + 4, what="some pieces to be stored", within=60, every=0.005)
         one.kill()
     assert one.returncode == -9, "it was not done yet"
     (taken,) = live.json("backup", "production", "create", "--only", "files")["backups"]

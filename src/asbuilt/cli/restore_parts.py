@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from asbuilt.cli.confirm import confirm
 from asbuilt.cli.output import print_json, say
-from asbuilt.values.errors import EXIT_DONE, UsageError
+from asbuilt.values.errors import EXIT_DONE, EXIT_FAILED, UsageError
 from asbuilt.values.zone import find_zone
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def _show(arguments: Namespace, done: Brought) -> int:
                 "seconds": round(done.seconds, 3),
             }
         )
-    else:
-        rest = f", {done.same:,} were the same, {done.removed:,} removed" if arguments.in_place else ""
-        noun = "keys" if done.copy.part == "cache" else done.copy.part
-        say(f"{done.count:,} {noun}, {done.size / 1e6:,.1f} MB in {done.seconds:.1f} s{rest}")
-        if done.point:
-            say(f"what was there is the backup {done.point}")
-        print(done.where)
+        return EXIT_FAILED if done.problems else EXIT_DONE
+    rest = f", {done.same:,} were the same, {done.removed:,} removed" if arguments.in_place else ""
+    noun = "keys" if done.copy.part == "cache" else done.copy.part
+    say(f"{done.count:,} {noun}, {done.size / 1e6:,.1f} MB in {done.seconds:.1f} s{rest}")
+    if done.point:
+        say(f"what was there is the backup {done.point}")
+    print(done.where)
     done.check()
     return EXIT_DONE

@@ -9,7 +9,7 @@ import io
 import time
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asbuilt.exec.sealing import Sealer, open_sealed
 from asbuilt.exec.store import DIFFERENT, Store
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from asbuilt.exec.streams import Readable
     from asbuilt.values.secret import Secret
+
+_BATCH: Final = 100
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Blobs:
     read: int = 0
     added: int = 0
     _lock: Lock = field(default_factory=Lock)
+    _pending: dict[str, StoredObject] = field(default_factory=dict)
+    """Stored, and not in the catalogue yet: a commit for each would cost as much as the piece."""
 
     def keep(self, reader: Readable) -> tuple[tuple[str, ...], int]:
         """Store the pieces that are not there yet; the names of all, in order, and their bytes."""
@@ -56,16 +60,30 @@ class Blobs:
 
     def has(self, names: Sequence[str]) -> bool:
         """Whether all of these are stored."""
-        return all(self.catalogue.find(render_blob_key(name)) is not None for name in names)
+        return all(self._is_stored(render_blob_key(name)) for name in names)
+
+    def flush(self) -> None:
+        """Have the catalogue know of all that was stored."""
+        with self._lock:
+            self.catalogue.remember(self._pending.values())
+            self._pending.clear()
+
+    def _is_stored(self, key: str) -> bool:
+        return key in self._pending or self.catalogue.find(key) is not None
 
     def _put(self, piece: bytes) -> str:
         name = name_blob(self.key, piece)
         key, added = render_blob_key(name), 0
-        if self.catalogue.find(key) is None:
+        if not self._is_stored(key):
             with self.sealer.seal(io.BytesIO(piece)) as sealed:
                 put = self.store.put(key, sealed, expected=len(piece))
-            self.catalogue.remember([StoredObject(key, put.size, put.sha256, time.time())])
             added = put.size
+            with self._lock:
+                self._pending[key] = StoredObject(key, put.size, put.sha256, time.time())
+                waiting = sum(one.size for one in self._pending.values())
+                full = len(self._pending) >= _BATCH or waiting >= 2 * PIECE
+            if full:
+                self.flush()
         with self._lock:
             self.read += len(piece)
             self.added += added

@@ -106,6 +106,7 @@ def _take(backups: Backups, header: Header, label: str, spool: IO[bytes]) -> tup
             if entry is not None:
                 tally.add(entry)
                 spool.write(render_entry(entry).encode())
+    blobs.flush()
     spool.seek(0)
     copy = Copy(
         header.part,
