@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.engines.redis.admin import find_primary
@@ -65,7 +66,9 @@ def bring_cache_in_place(backups: Backups, copy: Copy) -> Brought:
             session.operation({"cache": copy.id, "point": point}),
         ):
             client = find_client(backups.stage, session)
-            _exchange(backups, session, client, [primary, *others], new)
+            # where they are all that is left of the present, no later restore may delete them
+            aside = _ASIDE if point else f"{_ASIDE}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+            _exchange(backups, session, client, [primary, *others], new=new, aside=aside)
         said.update(part=copy.part, id=copy.id, point=point)
     return Brought(copy, primary, copy.count, copy.clear_size, point=point, seconds=time.monotonic() - began)
 
@@ -105,8 +108,10 @@ def _give(backups: Backups, path: Path) -> None:
             os.chown(one, identity.uid, identity.gid, follow_symlinks=False)
 
 
-def _exchange(backups: Backups, session: Session, client: AgentClient, order: list[str], new: Path) -> None:
-    """`order`: the nodes, the one that leads first."""
+def _exchange(
+    backups: Backups, session: Session, client: AgentClient, order: list[str], *, new: Path, aside: str
+) -> None:
+    """`order`: the nodes, the one that leads first. Their data directories are called `aside` then."""
     site, workloads = backups.prepared.site, backups.prepared.desired.workloads
     sentinels = [f"{node}.sentinel" for node in order if f"{node}.sentinel" in workloads]
     # the one that leads is the last to stop and the first to start: nobody else may think that it should
@@ -117,8 +122,8 @@ def _exchange(backups: Backups, session: Session, client: AgentClient, order: li
         for node in reversed(order):
             data = site.node_dir(node) / "data"
             if data.exists():
-                shutil.rmtree(data.with_name(_ASIDE), ignore_errors=True)
-                data.rename(data.with_name(_ASIDE))
+                shutil.rmtree(data.with_name(aside), ignore_errors=True)
+                data.rename(data.with_name(aside))
         new.rename(site.node_dir(order[0]) / "data")
     with told(backups.tell, _SUBJECT, "start the cache"):
         for one in (*order, *sentinels):
