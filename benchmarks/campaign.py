@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from campaign_book import Book, to_rows, to_spans
-from campaign_faults import Done, Faults, Shot, draw
+from campaign_faults import Done, Faults
+from campaign_targets import Shot, draw
 from campaign_watch import Door, Pulse, find_processes, find_stopped
 from common import BIN, Environment, Row, print_rows, say, until
 from script import read_workloads

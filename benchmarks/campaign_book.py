@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campaign_faults import CHANGED
+from campaign_targets import CHANGED
 from common import Row
 
 from asbuilt.plan.verdict import Verdict

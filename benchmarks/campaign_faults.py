@@ -1,179 +1,27 @@
-"""The faults of the campaign: a seeded sequence of them, whom each hurts, and doing them.
-
-A sequence is a pure function of its seed. Whom a fault hurts is found at its moment: the primary of that
-moment. They are done and undone as asbuilt's own drills do it.
-"""
+"""Does the faults of one round of the campaign, and takes them away, as asbuilt's own drills do it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
+from campaign_targets import BY_NAME, FROZEN, Shot
 from common import Environment
 
-from asbuilt.graph.model import Kind
 from asbuilt.operations.drill.faults import count_hurt, do, is_undone, undo
 from asbuilt.operations.drill.ground import Ground
 from asbuilt.operations.drill.record import FaultRecord, State
 from asbuilt.plan.fault import Fault, How, is_lasting
-from asbuilt.targets.local.names import Paths
-from asbuilt.targets.local.process import Ident, is_alive, is_stopped, read_process
-from asbuilt.targets.local.spawn import read_record
-from asbuilt.targets.local.victims import find_agent_process, find_tree
+from asbuilt.targets.local.process import Ident, is_alive, is_stopped
 from asbuilt.values.errors import AsbuiltError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-KILLED, FROZEN, CHANGED = "killed", "frozen", "handed over"
-PAIRS: Final = 0.4
-"""Share of rounds with two faults."""
-APART: Final = 6.0
-"""Seconds after which the second comes at the latest."""
-FREEZE: Final = (5.0, 40.0)
-"""Seconds that something is frozen, unless it is fenced before."""
-AWAY: Final = (2.0, 12.0)
-"""Seconds until somebody's next command brings a killed agent back."""
 _LEADER_WITHIN: Final = 30.0
 _ENDS_WITHIN: Final = 200.0
-
-Nodes = Callable[[Ground, Random], list[str]]
-Parts = Callable[["Path", str], "Iterable[Ident]"]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Something that can be hurt.
-
-    Args:
-        name: in the table.
-        weight: how often, beside the others.
-        nodes: which workloads it is at that moment; empty while there is none.
-        parts: the processes of one of them that are hurt; None for a planned change of the primary.
-        hows: in which ways.
-    """
-
-    name: str
-    weight: float
-    nodes: Nodes
-    parts: Parts | None = find_tree
-    hows: tuple[str, ...] = (KILLED, FROZEN)
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """One fault of the sequence: `after` seconds from the first of its round, for `seconds`."""
-
-    target: str
-    how: str
-    seconds: float
-    after: float = 0.0
-
-    @property
-    def kind(self) -> str:
-        """For the table."""
-        return f"{self.target} {self.how}"
-
-
-def _postmaster(root: Path, node: str) -> Iterable[Ident]:
-    with suppress(OSError, ValueError, IndexError):
-        pid = int((root / "nodes" / node / "data" / "postmaster.pid").read_text().split()[0])
-        process = read_process(pid)
-        return (process.ident,) if process else ()
-    return ()
-
-
-def _supervisor(root: Path, node: str) -> Iterable[Ident]:
-    record = read_record(Paths(root).record(node))
-    return (record.ident,) if record else ()
-
-
-def _agent(root: Path, _: str) -> Iterable[Ident]:
-    agent = find_agent_process(root)
-    return (agent,) if agent else ()
-
-
-def _primary(ground: Ground, _: Random) -> list[str]:
-    leader = ground.admin.leader(timeout=1.0)
-    return [leader] if leader else []
-
-
-def _replica(ground: Ground, chance: Random) -> list[str]:
-    leader = ground.admin.leader(timeout=1.0)
-    others = [one for one in ground.nodes(Kind.DATABASE) if one != leader]
-    return [chance.choice(others)] if leader else []
-
-
-def _cache(role: str) -> Nodes:
-    def find(ground: Ground, chance: Random) -> list[str]:
-        found = [one for one in ground.nodes(Kind.CACHE) if ground.cache_role(one) == role]
-        return [chance.choice(found)] if found else []
-
-    return find
-
-
-def _apps(ground: Ground, _: Random) -> list[str]:
-    return sorted(node["id"] for node in ground.status()["nodes"] if node["kind"] == Kind.APP)
-
-
-def _app(ground: Ground, chance: Random) -> list[str]:
-    return [chance.choice(_apps(ground, chance))]
-
-
-def _named(kind: Kind, suffix: str = "") -> Nodes:
-    return lambda ground, chance: [f"{chance.choice(ground.nodes(kind))}{suffix}"]
-
-
-TARGETS: Final = (
-    Target("database primary's postmaster", 3, _primary, _postmaster),
-    Target("database primary's Patroni", 3, _primary, _supervisor),
-    Target("database primary's node", 3, _primary),
-    Target("database replica's postmaster", 1.5, _replica, _postmaster),
-    Target("database replica's Patroni", 1.5, _replica, _supervisor),
-    Target("database replica's node", 1.5, _replica),
-    Target("consensus store", 1.5, _named(Kind.CONSENSUS)),
-    Target("cache primary", 1.5, _cache("master")),
-    Target("cache replica", 1, _cache("slave")),
-    Target("sentinel", 1, _named(Kind.CACHE, ".sentinel")),
-    Target("load balancer", 1.5, _named(Kind.LOAD_BALANCER)),
-    Target("autoscaler", 1, _named(Kind.LOAD_BALANCER, ".scaler")),
-    Target("app server", 1.5, _app),
-    Target("all app servers", 1.5, _apps, hows=(KILLED,)),
-    Target("object store", 1, _named(Kind.OBJECTS)),
-    Target("archiver", 1.5, _named(Kind.BACKUP)),
-    Target("agent", 1.5, lambda *_: ["agent"], _agent),
-)
-CHANGES: Final = (
-    Target("database primary", 6, _primary, None, (CHANGED,)),
-    Target("cache primary", 3, _cache("master"), None, (CHANGED,)),
-)
-"""Planned: only as part of a pair, for alone they are no fault."""
-_BY_NAME: Final = {(one.name, how): one for one in (*TARGETS, *CHANGES) for how in one.hows}
-
-
-def draw(seed: int, index: int) -> tuple[Shot, ...]:
-    """The faults of one round, whatever came of those before it. Pure."""
-    chance = Random(f"{seed}:{index}")
-    pair = chance.random() < PAIRS
-    shots = [_draw(chance, (*TARGETS, *CHANGES) if pair else TARGETS, 0.0)]
-    if pair:
-        shots.append(_draw(chance, TARGETS if shots[0].how == CHANGED else (*TARGETS, *CHANGES), APART))
-    return tuple(shots)
-
-
-def _draw(chance: Random, targets: tuple[Target, ...], apart: float) -> Shot:
-    target = chance.choices(targets, [one.weight for one in targets])[0]
-    how = chance.choice(target.hows)
-    away = target.name == "agent" and how == KILLED
-    seconds = chance.uniform(*(AWAY if away else FREEZE))
-    return Shot(target.name, how, round(seconds, 1), round(chance.uniform(0.0, apart), 1))
 
 
 @dataclass
@@ -225,7 +73,7 @@ class Faults:
 
     def shoot(self, shot: Shot) -> Done:
         """Do it now, to whoever is its target now; while there is none, that is waited for."""
-        target = _BY_NAME[shot.target, shot.how]
+        target = BY_NAME[shot.target, shot.how]
         deadline = time.monotonic() + _LEADER_WITHIN
         while not (nodes := target.nodes(self.ground, self.chance)) and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,6 +17,7 @@ import pytest
 
 from asbuilt.targets.local.client import find_agent
 from asbuilt.targets.local.process import read_process
+from asbuilt.targets.local.spawn import read_record
 from support import until
 from support.database_oracle import DatabaseOracle
 from support.ledger import Ground, inconclusive, make_ledger, require
@@ -23,7 +25,6 @@ from support.live import Live, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -50,6 +51,21 @@ def ground(live: Live) -> Ground:
 
 def postmaster(ground: Ground, node: str) -> int:
     return int((ground.live.root / "nodes" / node / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def patroni(ground: Ground, node: str) -> int:
+    """Patroni itself: the child of the node's main process that has the same words."""
+    record = read_record(ground.live.root / "agent" / "pids" / node)
+    assert record is not None
+    main = record.ident.pid
+    words = Path(f"/proc/{main}/cmdline").read_bytes()
+    return next(
+        pid
+        for pid in ground.live.tree(node)
+        if (found := read_process(pid)) is not None
+        and found.ppid == main
+        and Path(f"/proc/{pid}/cmdline").read_bytes() == words
+    )
 
 
 def gone(pid: int) -> bool:
@@ -219,6 +235,54 @@ def test_h3_the_agent_dies_together_with_the_primary(ground: Ground) -> None:
         ground.live.up()
         oracle.settle()
     judged(oracle, within=LEASE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_a3_only_the_primarys_patroni_fails(ground: Ground, number: signal.Signals) -> None:
+    with DatabaseOracle(ground, f"A3 Patroni {number.name}") as oracle:
+        pid = patroni(ground, oracle.primary)
+        oracle.fault()
+        os.kill(pid, number)
+        require(lambda: gone(pid) or frozen(pid), "Patroni went on")
+        oracle.settle()
+        assert gone(pid)
+    judged(oracle, moved=None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_h3_the_agent_is_dead_and_only_patroni_fails(ground: Ground, number: signal.Signals) -> None:
+    """Nobody fences: the node itself has to end its PostgreSQL before another one may lead."""
+    with DatabaseOracle(ground, f"H3 agent dead, Patroni {number.name}") as oracle:
+        pid, postgresql = patroni(ground, oracle.primary), postmaster(ground, oracle.primary)
+        os.kill(ground.client().raw_status()["agent"], signal.SIGKILL)
+        oracle.fault()
+        os.kill(pid, number)
+        require(lambda: gone(pid) or frozen(pid), "Patroni went on")
+        ground.leader(other_than=oracle.primary)
+        oracle.writers.steady()
+        assert gone(pid)
+        assert gone(postgresql)
+        ground.live.up()
+        oracle.settle()
+    judged(oracle, within=LEASE)
+
+
+def test_h3_the_agent_hangs_and_the_primarys_postmaster_dies(ground: Ground) -> None:
+    with DatabaseOracle(ground, "H3 agent frozen, postmaster killed") as oracle:
+        agent = ground.client().raw_status()["agent"]
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            pid = postmaster(ground, oracle.primary)
+            oracle.fault()
+            os.kill(pid, signal.SIGKILL)
+            require(lambda: gone(pid), "the postmaster did not die")
+            until(lambda: oracle.held.broken, what="the held session to break")
+            ground.leader(within=GAP)
+            oracle.writers.steady(within=GAP)
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        oracle.settle()
+    judged(oracle, moved=None)
 
 
 def test_a_frozen_node_that_nobody_fenced_wakes_up_and_takes_no_write(ground: Ground) -> None:

@@ -33,7 +33,7 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tool]:
 
 
 def test_a_campaign_is_the_same_again_and_has_every_fault_alone_and_in_pairs(tool: Tool) -> None:
-    faults = tool("campaign_faults")
+    faults = tool("campaign_targets")
     drawn = [faults.draw(7, index) for index in range(2000)]
     assert drawn == [faults.draw(7, index) for index in range(2000)]
     assert drawn != [faults.draw(8, index) for index in range(2000)]
