@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 SUITES = {
     # everything that starts no engine, the contract suite included
     "unit": ("-m", "not stack and not faults", "-n", "2", "--timeout", "120"),
-    # engines and whole environments; they wait more than they compute, so four at a time fill two cores
+    # engines and whole environments; they wait more than they compute, so three at a time fill two cores
     "stack": (
         "-m",
         "stack and not faults and not slow",
         "-n",
-        "4",
+        "3",
         "--dist",
         "loadgroup",
         "--timeout",
