@@ -135,6 +135,25 @@ def test_the_second_copy_reads_and_stores_only_what_is_new(
     assert second.clear_size == first.clear_size + 5001
 
 
+def test_the_same_content_is_put_by_one_thread_alone(yard: CopyYard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealed twice it has other bytes each time: what is known of one would not fit the other."""
+    for number in range(40):
+        (yard.files / f"{number}").write_bytes(b"the same")
+    put: list[str] = []
+    plain = yard.store.put
+
+    def slow(key: str, *words: Any, **more: Any) -> Any:  # noqa: ANN401 - passed on as it is
+        put.append(key)
+        time.sleep(0.01)
+        return plain(key, *words, **more)
+
+    monkeypatch.setattr(yard.store, "put", slow)
+    take(yard)
+    assert len([key for key in put if key.startswith("blobs/")]) == 1
+    (known,) = yard.catalogue.stored("blobs/")
+    assert yard.store.digest(known.key) == (known.size, known.sha256)
+
+
 def test_other_recipients_get_everything_anew(yard: CopyYard) -> None:
     fill(yard)
     take(yard)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Condition
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.exec.sealing import Sealer, open_sealed
@@ -45,7 +46,8 @@ class Blobs:
     key: bytes
     read: int = 0
     added: int = 0
-    _lock: Lock = field(default_factory=Lock)
+    _moved: Condition = field(default_factory=Condition)
+    _under_way: set[str] = field(default_factory=set)
     _pending: dict[str, StoredObject] = field(default_factory=dict)
     """Stored, and not in the catalogue yet: a commit for each would cost as much as the piece."""
 
@@ -64,7 +66,7 @@ class Blobs:
 
     def flush(self) -> None:
         """Have the catalogue know of all that was stored."""
-        with self._lock:
+        with self._moved:
             self.catalogue.remember(self._pending.values())
             self._pending.clear()
 
@@ -73,21 +75,35 @@ class Blobs:
 
     def _put(self, piece: bytes) -> str:
         name = name_blob(self.key, piece)
-        key, added = render_blob_key(name), 0
-        if not self._is_stored(key):
-            with self.sealer.seal(io.BytesIO(piece)) as sealed:
-                put = self.store.put(key, sealed, expected=len(piece))
-            added = put.size
-            with self._lock:
-                self._pending[key] = StoredObject(key, put.size, put.sha256, time.time())
-                waiting = sum(one.size for one in self._pending.values())
-                full = len(self._pending) >= _BATCH or waiting >= 2 * PIECE
-            if full:
-                self.flush()
-        with self._lock:
+        key, added, full = render_blob_key(name), 0, False
+        with self._alone_with(key):
+            if not self._is_stored(key):
+                with self.sealer.seal(io.BytesIO(piece)) as sealed:
+                    put = self.store.put(key, sealed, expected=len(piece))
+                added = put.size
+                with self._moved:
+                    self._pending[key] = StoredObject(key, put.size, put.sha256, time.time())
+                    waiting = sum(one.size for one in self._pending.values())
+                    full = len(self._pending) >= _BATCH or waiting >= 2 * PIECE
+        if full:
+            self.flush()
+        with self._moved:
             self.read += len(piece)
             self.added += added
         return name
+
+    @contextmanager
+    def _alone_with(self, key: str) -> Iterator[None]:
+        """No other thread puts the same piece meanwhile: sealed again it has other bytes and another size."""
+        with self._moved:
+            self._moved.wait_for(lambda: key not in self._under_way)
+            self._under_way.add(key)
+        try:
+            yield
+        finally:
+            with self._moved:
+                self._under_way.remove(key)
+                self._moved.notify_all()
 
 
 def open_blobs(
