@@ -120,13 +120,14 @@ def decide(seen: Sample, memory: Memory, settings: Settings) -> Decision:
     """The servers that should be there after this sample."""
     sample = clean(seen, settings)
     # a server that came since the sample before did not work for the whole of this one
-    worked = replace(sample, ready=min(sample.ready, memory.ready or sample.ready))
+    before = memory.ready or sample.ready
+    worked = sample if sample.ready <= before else replace(sample, ready=before)
     demand = find_demand(worked, memory.learned, settings)
     seconds = sample.at - memory.trend.at if memory.trend is not None else 0.0
     # from a sample to the first request that a server added because of it answers
     lead = (memory.start_time or settings.start_time) + min(seconds, settings.stale_after)
     learned = learn(memory.learned, worked, max(seconds, 1.0), demand)
-    after = replace(_remember(sample, memory, settings, demand, lead), learned=learned, ready=sample.ready)
+    after = _remember(sample, memory, settings, demand, learned, lead=lead)
     wanted = seen.wanted
     if seen.releasing:
         return _hold(wanted, _find_brake(seen), after)
@@ -166,8 +167,10 @@ def _find_brake(seen: Sample) -> str:
     return ""
 
 
-def _remember(sample: Sample, memory: Memory, settings: Settings, demand: Demand, lead: float) -> Memory:
-    """The memory with this sample's load, and with how the servers start, before anything is decided."""
+def _remember(
+    sample: Sample, memory: Memory, settings: Settings, demand: Demand, learned: Learned, *, lead: float
+) -> Memory:
+    """The memory with this sample, before anything is decided."""
     at, trend, load = sample.at, memory.trend, demand.servers
     if load is not None and trend is None:
         # what is there already was enough so far: only what is above it is a surprise
@@ -188,6 +191,8 @@ def _remember(sample: Sample, memory: Memory, settings: Settings, demand: Demand
     return replace(
         memory,
         trend=trend,
+        learned=learned,
+        ready=sample.ready,
         short_since=since if short else None,
         raised=raised,
         start_time=started,
@@ -233,20 +238,17 @@ def _find_downward(sample: Sample, after: Memory, settings: Settings, demand: De
         return _hold(wanted, words, after)
     if demand.doubt or trend is None:
         return _hold(wanted, f"{demand.doubt or demand.words}: no reason to remove one", after)
-    needs = [
-        (at, max(_need(level, AMPLE, trend.spread, after, settings), settings.floor))
-        for at, level in trend.past
-    ]
-    need = needs[-1][1]
+    need = max(_need(trend.level, AMPLE, trend.spread, after, settings), settings.floor)
     if need > wanted - 1:
         words = f"{demand.words}; smoothed and with its noise the load needs {need:.1f}"
         return _hold(wanted, f"{words}, at least {settings.floor} servers", after)
+    needs = [(at, _need(level, AMPLE, trend.spread, after, settings)) for at, level in trend.past]
     above = [at for at, more in needs if more > wanted - 1]
     calm = sample.at - above[-1] if above else trend.covers()
     crowd = (trend.level + trend.surprise) * settings.cpu / BUSY
     if words := _find_delay(sample, after, settings, calm, crowd):
         return _hold(wanted, f"load would allow {math.ceil(need)}, but {words}", after)
-    most = max(crowd, *(more for at, more in needs if at > sample.at - window))
+    most = max(need, crowd, *(more for at, more in needs if at > sample.at - window))
     number = max(math.ceil(most), wanted - max(1, int(wanted * LARGEST_CUT)))
     words = f"{demand.words}; for {window:.0f} s never more than {most:.1f} servers were needed"
     return _to(number, wanted, words, after, sample.at)
