@@ -10,12 +10,13 @@ clock alone, so a machine that was asleep hurts nobody.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+
+from asbuilt.exec.subreaper import become_subreaper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 2
 """Seconds that Patroni may be stopped: as long as the agent waits, and far less than a lead lasts."""
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _KILLED: Final = 128
 
@@ -33,7 +33,7 @@ def run_as_child(work: Callable[[], object]) -> int:
 
     To be called while this process has one thread and has imported nothing that is large.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    become_subreaper()
     child = os.fork()
     if child == 0:
         work()

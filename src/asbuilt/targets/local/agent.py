@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asbuilt.exec.identity import find_identity
+from asbuilt.exec.subreaper import become_subreaper
 from asbuilt.observe.snapshot import Health
 from asbuilt.plan.workload import from_json
 from asbuilt.targets.local.claims import read_claims, taken_error
@@ -30,7 +31,6 @@ from asbuilt.targets.local.listeners import describe_holder
 from asbuilt.targets.local.logs import rotate
 from asbuilt.targets.local.names import Paths
 from asbuilt.targets.local.server import Server
-from asbuilt.targets.local.spawn import become_subreaper
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from asbuilt.targets.local.process import Ident, boot_id, read_process
 from asbuilt.values.clock import now_text
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _RECORD_BYTES = 256
 _FAILED_STATUS = 127
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -59,11 +58,6 @@ class Record:
     ident: Ident
     since: str
     digest: str
-
-
-def become_subreaper() -> None:
-    """Children whose parent dies become ours, so that they can be reaped."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def prepare_record(path: Path) -> None:
