@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support import until
-from support.live import ROOT, TINY_APP, Live, make_tiny
+from support.killing import killed_at
+from support.live import TINY_APP, Live, make_tiny
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,6 @@ environments:
   staging: {database: none, cache: none, objects: none}
 """
 MIGRATE = "import os\nopen(os.environ['COUNTER'], 'a').write('x')\n"
-KILLING = ROOT / "tests" / "support" / "killing.py"
 
 
 def make_small(folder: Path, app: str = TINY_APP) -> Live:
@@ -70,21 +70,6 @@ def shared(module_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with ended(make_small(tmp_path_factory.mktemp("shared"))) as live:
         live.up()
         yield live
-
-
-def killed_at(live: Live, moment: int, *words: str) -> tuple[int, str]:
-    """`asbuilt WORDS` killed at that moment: its status and what it said."""
-    done = subprocess.run(
-        [sys.executable, str(KILLING), str(moment), *words],
-        cwd=live.project,
-        text=True,
-        capture_output=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        timeout=200,
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr
 
 
 def moments(said: str) -> int:

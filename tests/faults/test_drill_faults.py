@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -16,8 +14,9 @@ from asbuilt.operations.drill.preflight import find_interrupted
 from asbuilt.operations.drill.record import State, read_fault
 from asbuilt.targets.local.process import is_alive, is_stopped, look_around
 from support import until
+from support.killing import killed_at
 from support.ledger import Ground
-from support.live import ROOT, Live, copy_example, running
+from support.live import Live, copy_example, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-KILLING = ROOT / "tests" / "support" / "killing.py"
 WITHIN = 60.0
 """Seconds from the end of the drill until nothing of it is left and everything is whole."""
 
@@ -37,20 +35,11 @@ def live(module_home: Path) -> Iterator[Live]:
         yield one
 
 
-def killed_at(live: Live, moment: int, name: str, *words: str) -> tuple[int, str]:
+def drill_killed_at(live: Live, moment: int, name: str, *words: str) -> tuple[int, str]:
     """The drill, killed at that moment: its status and the last thing that it said."""
-    argv = [sys.executable, str(KILLING), str(moment), "drill", live.name, name, *words]
-    done = subprocess.run(
-        [*argv, "--confirm", live.name],
-        cwd=live.project,
-        text=True,
-        capture_output=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        timeout=240,
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr.strip().splitlines()[-1]
+    given = ("drill", live.name, name, *words, "--confirm", live.name)
+    status, said = killed_at(live, moment, *given, timeout=240)
+    return status, said.strip().splitlines()[-1]
 
 
 def remains(live: Live) -> list[str]:
@@ -90,14 +79,14 @@ def remains(live: Live) -> list[str]:
 def test_killed_at_every_moment_it_is_clean_within_a_minute(
     live: Live, name: str, words: tuple[str, ...]
 ) -> None:
-    status, said = killed_at(live, 0, name, *words)
+    status, said = drill_killed_at(live, 0, name, *words)
     assert status == 0, said
     took: list[float] = []
     moment = 0
     while status in {0, -signal.SIGKILL}:
         Ground(live).redundant()
         moment += 1
-        status, said = killed_at(live, moment, name, *words)
+        status, said = drill_killed_at(live, moment, name, *words)
         begun = time.monotonic()
         if status == 0:
             break

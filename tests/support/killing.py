@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asbuilt.operations.progress import Event
+    from support.live import Live
 
 _AFTER = ("begin_operation", "intend_step")
 _BEFORE = ("complete_step", "remember_setup", "finish_operation")
@@ -64,6 +66,21 @@ class Fuse:
             self._waits |= {wait} if event.kind == "waiting" else set()
             print(f"{event.kind} {event.text}", file=sys.stderr, flush=True)
             self.burn()
+
+
+def killed_at(live: Live, moment: int, *words: str, timeout: float = 200) -> tuple[int, str]:
+    """`asbuilt WORDS` killed at that moment: its status and what it said."""
+    done = subprocess.run(
+        [sys.executable, __file__, str(moment), *words],
+        cwd=live.project,
+        text=True,
+        capture_output=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=timeout,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
 
 
 def main() -> int:
