@@ -77,19 +77,16 @@ def _read_order(arguments: Namespace) -> tuple[Order, str | None]:
 
 def _join(arguments: Namespace, stage: Stage, order: Order, talk: Talk, *, back: bool) -> None:
     """One is under way: ask something of it, or just look on. `back`: it is a way back already."""
+    hint = ""
     if order.verb == "scale":
-        raise RefusedError(
-            "RELEASE-002",
-            "a release is on its way and not finished",
-            hint=f"asbuilt deploy {stage.environment} shows it; scale when it is done",
+        hint = f"asbuilt deploy {stage.environment} shows it; scale when it is done"
+    elif order.verb == "rollback" and order.release is not None:
+        hint = (
+            f"asbuilt rollback {stage.environment} without --to goes back to what was there before; "
+            f"then ask for {order.release} again"
         )
-    if order.verb == "rollback" and order.release is not None:
-        raise RefusedError(
-            "RELEASE-002",
-            "a release is on its way and not finished",
-            hint=f"asbuilt rollback {stage.environment} without --to goes back to what was there before; "
-            f"then ask for {order.release} again",
-        )
+    if hint:
+        raise RefusedError("RELEASE-002", "a release is on its way and not finished", hint=hint)
     if order.abort or (order.verb == "rollback" and not back):
         ask_for(stage.root, "abort")
         talk(Event("note", "", "asked the release that is on its way to go back"))
