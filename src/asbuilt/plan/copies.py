@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 DATABASE: Final = "database"
 Part = Literal["cache", "objects", "files"]
 PARTS: Final[tuple[Part, ...]] = ("cache", "objects", "files")
+DUMP: Final = "dump.rdb"
+"""The file that a copy of the cache is."""
 _SCHEMA: Final = 1
 
 
@@ -82,7 +84,7 @@ class Copy:
     @property
     def key(self) -> str:
         """Where its dump or its manifest is stored."""
-        name = "dump.rdb" if self.part == "cache" else "manifest.jsonl"
+        name = DUMP if self.part == "cache" else "manifest.jsonl"
         return f"{self.part}/{self.id}/{name}.zst.age"
 
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from asbuilt.graph.model import Architecture
     from asbuilt.plan.site import Site
 
-FILE: Final = "dump.rdb"
 _CHECKER: Final = "redis-check-rdb"
 _KEYS: Final = re.compile(r"(\d+) keys read")
 _LOOK: Final = 0.1

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.engines.folders import give, make_folder
-from asbuilt.engines.redis.dump import FILE, check_dump, make_dump
+from asbuilt.engines.redis.dump import check_dump, make_dump
 from asbuilt.exec.streams import CHUNK
 from asbuilt.operations.backup.context import Backups, fail, hold
 from asbuilt.operations.backup.manifests import open_copy
 from asbuilt.operations.backup.notes import choose_own_id, note_stored, running
 from asbuilt.operations.backup.snapshot import remember_copy
 from asbuilt.operations.progress import Event
-from asbuilt.plan.copies import Copy
+from asbuilt.plan.copies import DUMP, Copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,18 +38,26 @@ def take_cache(backups: Backups, label: str = "", one: str = "") -> Copy:
         dump = make_dump(
             prepared.architecture,
             prepared.site,
-            place / FILE,
+            place / DUMP,
             lambda text: backups.tell(Event("waiting", PART, text)),
         )
         keys = check_dump(prepared.site, prepared.runner, dump.path)
-        ended = datetime.now(UTC)
-        clear = dump.path.stat().st_size
-        key = f"{PART}/{chosen}/{FILE}.zst.age"
+        copy = Copy(
+            PART,
+            chosen,
+            label,
+            began,
+            datetime.now(UTC),
+            size=0,
+            clear_size=dump.path.stat().st_size,
+            count=keys,
+            sha256="",
+            version=prepared.site.tools["redis"].version,
+        )
         with dump.path.open("rb") as file, backups.sealer.seal(file) as sealed:
-            put = backups.store.put(key, sealed, expected=clear)
-        note_stored(backups, key, put)
-        version = prepared.site.tools["redis"].version
-        copy = Copy(PART, chosen, label, began, ended, put.size, clear, keys, put.sha256, version=version)
+            put = backups.store.put(copy.key, sealed, expected=copy.clear_size)
+        note_stored(backups, copy.key, put)
+        copy = replace(copy, size=put.size, sha256=put.sha256)
         remember_copy(backups, copy)
         said.update(id=copy.id, size=copy.size, count=keys, node=dump.node)
         return copy
@@ -57,7 +66,7 @@ def take_cache(backups: Backups, label: str = "", one: str = "") -> Copy:
 def try_cache(backups: Backups, copy: Copy) -> str:
     """Fetch it and have the engine's own tool read it; what was found. Raises AsbuiltError."""
     with _folder(backups) as place:
-        dump = place / FILE
+        dump = place / DUMP
         fetch_dump(backups, copy, dump)
         give(backups.prepared.runner.identity, place)
         keys = check_dump(backups.prepared.site, backups.prepared.runner, dump)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from asbuilt.engines.redis.admin import find_primary
-from asbuilt.engines.redis.dump import FILE, check_dump, lay_out
+from asbuilt.engines.redis.dump import check_dump, lay_out
 from asbuilt.graph.model import Kind
 from asbuilt.operations.backup.bring_back import claim_target
 from asbuilt.operations.backup.cache import fetch_dump, take_cache
@@ -24,6 +24,7 @@ from asbuilt.operations.backup.putting import Brought
 from asbuilt.operations.backup.restore import check_room, find_client, waiting
 from asbuilt.operations.progress import Event, told
 from asbuilt.operations.session import open_session
+from asbuilt.plan.copies import DUMP
 from asbuilt.values.errors import AsbuiltError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _NEW: Final = "data.restored"
 def bring_dump(backups: Backups, copy: Copy, folder: Path) -> Brought:
     """Put the dump into a folder. Raises RefusedError RESTORE-032 or -038."""
     began = time.monotonic()
-    target = claim_target(folder, FILE)
+    target = claim_target(folder, DUMP)
     check_room(backups, copy.clear_size, folder)
     with hold(backups, "restoring the cache"), running(backups, "restore") as said:
         with told(backups.tell, _SUBJECT, f"fetch the dump of backup {copy.id}"):
@@ -90,7 +91,7 @@ def _prepare(backups: Backups, copy: Copy, folder: Path) -> Path:
     new = folder / _NEW
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
-    dump = folder / FILE
+    dump = folder / DUMP
     prepared = backups.prepared
     with told(backups.tell, _SUBJECT, f"fetch and check the dump of backup {copy.id}"):
         fetch_dump(backups, copy, dump)

@@ -21,6 +21,7 @@ from asbuilt.operations.progress import Event, told
 from asbuilt.operations.reading import SIDECAR, read_facts
 from asbuilt.operations.session import open_session
 from asbuilt.plan.choice import Choice, choose
+from asbuilt.plan.copies import DUMP
 from asbuilt.plan.target import Target, render_time
 from asbuilt.targets.local.client import AgentClient, ensure_agent, find_agent
 from asbuilt.values.clock import now_text
@@ -131,7 +132,7 @@ def restored_dir(stage: Stage) -> Path:
 def claim_own_folder(stage: Stage, copy: Copy) -> Path:
     """The folder for what is restored of a backup. What was restored there before is replaced."""
     folder = restored_dir(stage) / copy.id
-    old = folder / ("dump.rdb" if copy.part == "cache" else copy.part)
+    old = folder / (DUMP if copy.part == "cache" else copy.part)
     if old.is_dir():
         shutil.rmtree(old)
     else:
