@@ -7,7 +7,6 @@ directory. The peer is barman-cloud with the same object storage. All on the sam
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -17,16 +16,12 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 from barman_cloud import Barman
-from common import Bench, Environment, Row, environment, print_rows, say, until
+from common import Bench, Environment, Row, environment, middle_ratio, run_alone, say, until
 
 from asbuilt.engines.backup.settings import BackupSettings, from_json
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SCALE = 68
 """Of pgbench: some 15 MB each, 1 GB in all."""
@@ -159,8 +154,8 @@ def measure_copies(one: Environment, database: Database, folder: Path, runs: int
             f"barman {stored[-1]:.1f} s and {fetched[-1]:.1f} s"
         )
     limit = [copy + replay for copy, replay in zip(copied, replayed, strict=True)]
-    there, back = _ratio(taken, raw), _ratio(restored, limit)
-    peer_there, peer_back = _ratio(taken, stored), _ratio(restored, fetched)
+    there, back = middle_ratio(taken, raw), middle_ratio(restored, limit)
+    peer_there, peer_back = middle_ratio(taken, stored), middle_ratio(restored, fetched)
     compressed = "lz4" if how else "not compressed"
     return [
         Row("pg_basebackup to disk, plain", "s", tuple(raw)),
@@ -185,11 +180,6 @@ def measure_copies(one: Environment, database: Database, folder: Path, runs: int
             back <= 2 and peer_back < 1,
         ),
     ]
-
-
-def _ratio(ours: Sequence[float], limit: Sequence[float]) -> float:
-    ratios = sorted(a / b for a, b in zip(ours, limit, strict=True))
-    return ratios[len(ratios) // 2]
 
 
 def measure_table(one: Environment, database: Database) -> Row:
@@ -238,8 +228,4 @@ def rows(runs: int = 3) -> list[Row]:
 
 
 if __name__ == "__main__":
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--runs", type=int, default=3)
-    table = rows(words.parse_args().runs)
-    print_rows(table)
-    sys.exit(any(row.met is False for row in table))
+    run_alone(rows, __doc__, runs=3)

@@ -28,7 +28,7 @@ import psycopg
 from campaign_book import Book, to_rows, to_spans
 from campaign_faults import Done, Faults
 from campaign_targets import Shot, draw
-from campaign_watch import Door, Pulse, find_processes, find_stopped
+from campaign_watch import Door, Pulse, describe, find_processes
 from common import BIN, Environment, Row, print_rows, say, until
 from script import read_workloads
 from shop import copy_shop
@@ -178,7 +178,7 @@ class Campaign:
         losses = self.compare(fresh)
         words = f"{len(losses.lost)} of {losses.acknowledged} lost: {losses.lost[:5]}"
         track.check(THERE, not losses.lost, words)
-        left = find_stopped(self.ours.home)
+        left = [describe(one) for one in find_processes(self.ours.home) if one.state == "T"]
         track.check("nothing is left stopped", not left, "; ".join(left))
 
     def compare(self, acknowledged: list[tuple[float, int]]) -> Losses:
@@ -272,7 +272,11 @@ def campaign(book: Book) -> Iterator[Campaign]:
         delete = ("--delete-data", "--confirm", NAME) if book.missing <= 0 else ()
         said = ours.run("down", NAME, *delete, check=False)
         root = home / "shop" / NAME
-        left = [*find_processes(home), *leftovers(root), *([said.stderr[-1000:]] if said.returncode else [])]
+        left = [
+            *map(describe, find_processes(home)),
+            *leftovers(root),
+            *([said.stderr[-1000:]] if said.returncode else []),
+        ]
         if delete and root.exists():
             left.append(str(root))
         book.add(left=left, status=said.returncode)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from asbuilt.targets.local.leftovers import ancestors
-from asbuilt.targets.local.process import all_pids, look_around
+from asbuilt.targets.local.process import Process, all_pids, look_around
 
 if TYPE_CHECKING:
     from asbuilt.operations.drill.ground import Ground
@@ -85,13 +85,8 @@ class Pulse:
             before = now
 
 
-def find_stopped(home: Path) -> list[str]:
-    """Processes that belong to a folder and are stopped."""
-    return [line for line in find_processes(home) if line.endswith(" T")]
-
-
-def find_processes(home: Path) -> list[str]:
-    """Processes that work in a folder, or have it in their words or environment: pid, name and state."""
+def find_processes(home: Path) -> list[Process]:
+    """Processes that work in a folder, or have it in their words or environment; never those above us."""
     sightings = look_around()
     keep, place, found = ancestors(sightings), os.fsencode(str(home)), []
     for pid in all_pids():
@@ -102,6 +97,10 @@ def find_processes(home: Path) -> list[str]:
             with suppress(OSError):
                 seen.append(Path(f"/proc/{pid}/{name}").read_bytes())
         if any(place in one for one in seen):
-            process = sightings[pid].process
-            found.append(f"process {pid} {process.name} {process.state}")
+            found.append(sightings[pid].process)
     return found
+
+
+def describe(process: Process) -> str:
+    """Pid, name and state."""
+    return f"process {process.pid} {process.name} {process.state}"

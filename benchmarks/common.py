@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +90,20 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of all do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def middle_ratio(ours: Sequence[float], limit: Sequence[float]) -> float:
+    """The middle one of the ratios of each round, the upper one of two."""
+    return statistics.median_high(a / b for a, b in zip(ours, limit, strict=True))
+
+
+def run_alone(rows: Callable[[int], list[Row]], doc: str | None, runs: int) -> NoReturn:
+    """The command line of one part: measure, print, and end with 1 when a target was missed."""
+    words = argparse.ArgumentParser(description=doc)
+    words.add_argument("--runs", type=int, default=runs)
+    table = rows(words.parse_args().runs)
+    print_rows(table)
+    sys.exit(any(row.met is False for row in table))
 
 
 def say(text: str) -> None:

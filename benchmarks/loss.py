@@ -7,27 +7,26 @@ is the time from the last acknowledged write that was restored to the last one t
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import shutil
 import signal
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backup import write_project
-from common import Bench, Environment, Row, environment, print_rows, say, until
-from failover import app_environment, find_processes
+from campaign_watch import find_processes
+from common import Bench, Environment, Row, environment, run_alone, say, until
+from failover import app_environment
 from oracle import Database, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _LIMIT = 5.0
 _APART = 0.1
@@ -55,25 +54,14 @@ class Loss:
     back: float
 
 
-def find_named(folder: Path) -> list[int]:
-    """Every process with the folder in its words, like the agent, which works elsewhere."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if os.fsencode(f"{folder}/") in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-    return found
-
-
 def lose_everything(one: Environment) -> None:
     """Kill every process of the environment, and delete its home."""
 
     def kill() -> bool:
-        found = {*find_processes(one.home), *find_named(one.home)}
-        for pid in found:
+        found = find_processes(one.home)
+        for process in found:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)
         return not found
 
     until(kill, "every process to be dead", within=20, every=0)
@@ -172,8 +160,4 @@ def rows(runs: int = 3) -> list[Row]:
 
 
 if __name__ == "__main__":
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--runs", type=int, default=3)
-    table = rows(words.parse_args().runs)
-    print_rows(table)
-    sys.exit(any(row.met is False for row in table))
+    run_alone(rows, __doc__, runs=3)

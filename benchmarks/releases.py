@@ -7,7 +7,6 @@ that read streams of five seconds.
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import re
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from common import Bench, Environment, Row, environment, percentile, print_rows, say, until
+from common import Bench, Environment, Row, environment, percentile, run_alone, say, until
 from h2_client import H2Client
 
 if TYPE_CHECKING:
@@ -416,8 +415,4 @@ def rows(runs: int = 5) -> list[Row]:
 
 
 if __name__ == "__main__":
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--runs", type=int, default=5)
-    table = rows(words.parse_args().runs)
-    print_rows(table)
-    sys.exit(any(row.met is False for row in table))
+    run_alone(rows, __doc__, runs=5)

@@ -7,13 +7,11 @@ files that lie there (`restore_command = 'cp ...'`), which `pg_receivewal` recei
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from pathlib import Path
 
 import psycopg
 from backup import Database, await_archived, write_project
-from common import Bench, Environment, Row, environment, print_rows, say, stop_session, until
+from common import Bench, Environment, Row, environment, middle_ratio, run_alone, say, stop_session, until
 
 from asbuilt.exec.identity import find_identity
 
@@ -148,8 +146,7 @@ def measure(one: Environment, local: Local, size: int, runs: int) -> list[Row]:
         one.run("restore", "production", "--drop")
         limit.append(size / 1e6 / local.replay())
         say(f"replay: {number + 1} of {runs}: ours {ours[-1]:.0f} MB/s, local {limit[-1]:.0f} MB/s")
-    ratios = sorted(a / b for a, b in zip(ours, limit, strict=True))
-    ratio = ratios[len(ratios) // 2]
+    ratio = middle_ratio(ours, limit)
     return [
         Row("PostgreSQL's replay of 2 GB of log, from a local directory", "MB/s", tuple(limit)),
         Row(
@@ -183,8 +180,4 @@ def rows(runs: int = 3) -> list[Row]:
 
 
 if __name__ == "__main__":
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--runs", type=int, default=3)
-    table = rows(words.parse_args().runs)
-    print_rows(table)
-    sys.exit(any(row.met is False for row in table))
+    run_alone(rows, __doc__, runs=3)
